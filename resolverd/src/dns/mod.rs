@@ -1,0 +1,98 @@
+//! Our words over the wire format: what is asked, and what is answered.
+//!
+//! Pure. An [`Answer`] is already in the form the cache and the kernel keep: the octets that
+//! follow the question, in a message whose question is the lower-cased one. Decoding and
+//! encoding of whole messages is hickory-proto's.
+
+pub mod name;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use name::{Name, NameError};
+
+/// One question, as far as it decides the answer.
+///
+/// The class is always IN: other classes are refused at the door.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Query {
+    pub name: Name,
+    /// RFC 1035 QTYPE.
+    pub qtype: u16,
+    /// The DO bit (RFC 3225).
+    pub dnssec_ok: bool,
+    /// The CD bit (RFC 4035 section 3.2.2).
+    pub checking_disabled: bool,
+    /// Which view the client is in; 0 is everybody's.
+    pub view: u16,
+}
+
+/// What is answered, without the header and the question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The 4-bit RCODE of the header.
+    pub rcode: u8,
+    /// AA: we are authoritative (local zones).
+    pub authoritative: bool,
+    /// DNSSEC-validated as secure: AD for clients that ask for it.
+    pub secure: bool,
+    /// Records in the answer, authority and additional sections. No OPT is among them.
+    pub counts: [u16; 3],
+    /// The octets after the question. Compression pointers hold for a message with a
+    /// 12-octet header and this query's uncompressed question before them.
+    pub body: Vec<u8>,
+    /// Where in `body` each record's 4-octet TTL stands, in order; one a record.
+    pub ttl_offsets: Vec<u16>,
+    /// How long the answer may be used (RFC 2181, RFC 2308); zero: not cached.
+    pub life: Duration,
+    /// Extended DNS error (RFC 8914), sent only to clients with EDNS.
+    pub ede: Option<Ede>,
+    /// Who said so.
+    pub source: Source,
+}
+
+/// RFC 8914. An answer with extra text is not promoted into the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ede {
+    pub code: u16,
+    pub text: String,
+}
+
+/// Where an answer came from; `explain` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A local zone, by its name.
+    Local(Name),
+    /// An upstream, by its configured name.
+    Upstream(Arc<str>),
+    /// Made here: a refusal, a failure.
+    Daemon,
+}
+
+/// RCODEs that are made here (RFC 1035 section 4.1.1, RFC 6891).
+pub mod rcode {
+    pub const NOERROR: u8 = 0;
+    pub const FORMERR: u8 = 1;
+    pub const SERVFAIL: u8 = 2;
+    pub const NXDOMAIN: u8 = 3;
+    pub const NOTIMP: u8 = 4;
+    pub const REFUSED: u8 = 5;
+}
+
+impl Answer {
+    /// An answer without records.
+    #[must_use]
+    pub fn empty(rcode: u8, life: Duration, ede: Option<Ede>) -> Self {
+        Self {
+            rcode,
+            authoritative: false,
+            secure: false,
+            counts: [0; 3],
+            body: Vec::new(),
+            ttl_offsets: Vec::new(),
+            life,
+            ede,
+            source: Source::Daemon,
+        }
+    }
+}

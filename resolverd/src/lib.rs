@@ -1,0 +1,4 @@
+//! resolverd's daemon, as a library: the rooms in the order a query meets them.
+
+pub mod config;
+pub mod dns;
