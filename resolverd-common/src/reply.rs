@@ -1,0 +1,192 @@
+//! The one reply: what is sent to this client from this entry at this moment.
+//!
+//! Used by the kernel on a packet and by the daemon on a message, so that both say the same.
+//! The question's octets are the client's own and stay as they are.
+
+use zerocopy::IntoBytes;
+
+use crate::entry::{Flags, HEAD_WORDS, Head};
+use crate::question::{HEADER_LEN, OPT_LEN, Question};
+use crate::sum;
+use crate::time::SECOND;
+
+/// Octets of OPT with an EDE option without text (RFC 8914 section 2).
+pub const OPT_MAX: usize = OPT_LEN + 6;
+const OPTION_EDE: u16 = 15;
+
+/// The limits of this reply's way.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Our own size: told in OPT, and never exceeded over UDP.
+    pub edns_size: u16,
+    /// The largest DNS message that the way takes, in octets: the MTU less IP and UDP
+    /// headers, or 65535 over TCP.
+    pub message_max: u16,
+    /// Over a stream neither the client's size nor ours bounds the message.
+    pub stream: bool,
+}
+
+/// All of a reply but the identifier, the question and the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The header from its third octet on: flags and counts, in network order.
+    pub header: [u8; HEADER_LEN - 2],
+    /// Where the body stands in the entry, in octets.
+    pub body_at: usize,
+    /// Octets of body to send.
+    pub body_len: usize,
+    pub opt: [u8; OPT_MAX],
+    pub opt_len: usize,
+    /// Octets of the whole message.
+    pub len: usize,
+    /// The answer did not fit: TC is set and the body is empty.
+    pub truncated: bool,
+    /// The Internet sum of the whole message, in memory order.
+    pub sum: u64,
+}
+
+/// Octets of the question in a message.
+#[inline(always)]
+#[must_use]
+pub const fn question_len(name_len: usize) -> usize {
+    name_len + 4
+}
+
+/// Ages the entry's TTLs in place and says what to send around its body.
+///
+/// `entry` is a copy that nobody else writes; its length is a power of two. `TTLS` bounds the
+/// loop over the TTLs.
+#[inline(always)]
+pub fn compose<const N: usize, const TTLS: usize>(
+    entry: &mut [u64; N],
+    head: &Head,
+    question: &Question,
+    limits: &Limits,
+    now: u64,
+) -> Reply {
+    const { assert!(N.is_power_of_two()) };
+    let mask = N * 8 - 1;
+    let with_ede = question.edns && head.flags.has(Flags::EDE);
+    let opt_len = if !question.edns {
+        0
+    } else if with_ede {
+        OPT_MAX
+    } else {
+        OPT_LEN
+    };
+    let around = HEADER_LEN + question_len(question.name_len) + opt_len;
+    let client = if limits.stream { u16::MAX } else { question.udp_size.min(limits.edns_size) };
+    let limit = client.min(limits.message_max) as usize;
+    let whole = around + head.body_len as usize;
+    let truncated = whole > limit;
+    let body_len = if truncated { 0 } else { head.body_len as usize };
+
+    // RFC 1035 section 4.1.1; AD by RFC 6840 section 5.8, CD copied by RFC 4035 section 3.2.2.
+    let aware = question.authentic_data || question.dnssec_ok;
+    let secure = head.flags.has(Flags::SECURE) && aware;
+    let mut flags = 0x8180 | head.flags.rcode() as u16;
+    if head.flags.has(Flags::AUTHORITATIVE) {
+        flags |= 0x0400;
+    }
+    if truncated {
+        flags |= 0x0200;
+    }
+    if secure && !truncated {
+        flags |= 0x0020;
+    }
+    if question.checking_disabled {
+        flags |= 0x0010;
+    }
+    let counts = if truncated { [0; 3] } else { head.counts };
+    let additional = counts[2] + question.edns as u16;
+    let header = header(flags, counts, additional);
+
+    let body_at = head.body_at() * 8;
+    let mut body_sum = head.sum as u64;
+    if !truncated {
+        let elapsed = (now.saturating_sub(head.stored_at) / SECOND) as u32;
+        let ttls = head.ttls();
+        for i in 0..TTLS {
+            if i >= ttls {
+                break;
+            }
+            let word = entry[(HEAD_WORDS + i / 4) & (N - 1)];
+            let offset = (word >> (i % 4 * 16)) as u16 as usize;
+            let at = body_at + offset;
+            let octets = entry.as_mut_bytes();
+            let stored = u32::from_be_bytes([
+                octets[at & mask],
+                octets[(at + 1) & mask],
+                octets[(at + 2) & mask],
+                octets[(at + 3) & mask],
+            ]);
+            let aged = stored.saturating_sub(elapsed).to_be_bytes();
+            octets[at & mask] = aged[0];
+            octets[(at + 1) & mask] = aged[1];
+            octets[(at + 2) & mask] = aged[2];
+            octets[(at + 3) & mask] = aged[3];
+            let added = sum::add_word(0, u32::from_ne_bytes(aged) as u64);
+            body_sum += sum::placed(added, offset & 1 == 1);
+        }
+    } else {
+        body_sum = 0;
+    }
+
+    let opt = opt(limits.edns_size, question.dnssec_ok, with_ede, head.ede);
+    // The question starts at octet 12 and the body behind it: both offsets have the parity of
+    // the name's length, which is the OPT's too when the body is even.
+    let body_odd = question.name_len & 1 == 1;
+    let opt_odd = (question.name_len + body_len) & 1 == 1;
+    let mut sum =
+        question.sum + question.id as u64 + header_sum(&header) + sum::placed(body_sum, body_odd);
+    if question.edns {
+        sum += sum::placed(opt_sum(&opt, with_ede), opt_odd);
+    }
+    Reply { header, body_at, body_len, opt, opt_len, len: around + body_len, truncated, sum }
+}
+
+#[inline(always)]
+fn header(flags: u16, counts: [u16; 3], additional: u16) -> [u8; HEADER_LEN - 2] {
+    let [f, g] = flags.to_be_bytes();
+    let [a, b] = counts[0].to_be_bytes();
+    let [n, o] = counts[1].to_be_bytes();
+    let [x, y] = additional.to_be_bytes();
+    [f, g, 0, 1, a, b, n, o, x, y]
+}
+
+#[inline(always)]
+fn header_sum(header: &[u8; HEADER_LEN - 2]) -> u64 {
+    let mut sum = 0;
+    for i in 0..(HEADER_LEN - 2) / 2 {
+        sum += u16::from_ne_bytes([header[2 * i], header[2 * i + 1]]) as u64;
+    }
+    sum
+}
+
+/// Our own OPT, with room for an EDE option behind its fixed part.
+#[inline(always)]
+fn opt(size: u16, dnssec_ok: bool, with_ede: bool, ede: u16) -> [u8; OPT_MAX] {
+    let [s, t] = size.to_be_bytes();
+    let [c, d] = OPTION_EDE.to_be_bytes();
+    let [e, f] = ede.to_be_bytes();
+    let flags = if dnssec_ok { 0x80 } else { 0 };
+    let options = if with_ede { 6 } else { 0 };
+    [0, 0, 41, s, t, 0, 0, flags, 0, 0, options, c, d, 0, 2, e, f]
+}
+
+#[inline(always)]
+fn opt_sum(opt: &[u8; OPT_MAX], with_ede: bool) -> u64 {
+    let mut sum = 0;
+    for i in 0..(OPT_LEN - 1) / 2 {
+        sum += u16::from_ne_bytes([opt[2 * i], opt[2 * i + 1]]) as u64;
+    }
+    if with_ede {
+        sum += u16::from_ne_bytes([opt[10], opt[11]]) as u64;
+        sum += u16::from_ne_bytes([opt[12], opt[13]]) as u64;
+        sum += u16::from_ne_bytes([opt[14], opt[15]]) as u64;
+        sum += u16::from_ne_bytes([opt[16], 0]) as u64;
+    } else {
+        sum += u16::from_ne_bytes([opt[10], 0]) as u64;
+    }
+    sum
+}
