@@ -1,4 +1,6 @@
 //! resolverd's daemon, as a library: the rooms in the order a query meets them.
 
+pub mod clock;
 pub mod config;
 pub mod dns;
+pub mod metrics;

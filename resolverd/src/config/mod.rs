@@ -1,1 +1,239 @@
 //! From the file as written to the configuration as meant.
+//!
+//! A [`Config`] is in range by construction: whoever holds one need not check it again. It
+//! knows files and systems only by name; reading the file is `driver.rs`'s.
+
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// What the daemon is to do. Durations are whole `Duration`s, sizes are octets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file it came from, as it was named; for messages.
+    pub file: String,
+    pub server: Server,
+    pub kernel: Kernel,
+    pub cache: Cache,
+    pub resolve: Resolve,
+    pub upstreams: Vec<Upstream>,
+    pub zones: Vec<Zone>,
+    pub acl: Acl,
+    pub metrics: Metrics,
+    pub control: Control,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    pub listen: Vec<Listen>,
+    /// Largest UDP answer we send, and what our OPT says. 512 to 4096.
+    pub edns_size: u16,
+    pub state_dir: PathBuf,
+    /// UDP sockets and the tasks that read them; 0: one for each core.
+    pub udp_workers: usize,
+    /// Connections at once; the next is closed at once.
+    pub tcp_clients_max: usize,
+    /// A connection with nothing asked and nothing owed for so long is closed.
+    pub tcp_idle_timeout: Duration,
+    /// A connection is closed after so long, whatever it does.
+    pub tcp_lifetime_max: Duration,
+    /// Queries of one connection worked on at once; past it we read no further.
+    pub tcp_queries_in_flight_max: usize,
+}
+
+/// Where clients find us.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// `127.0.0.1:53`, `[::1]:53`, and the wildcards `0.0.0.0:53`, `[::]:53`.
+    Socket(SocketAddr),
+    /// `[fe80::1%eth0]:53`.
+    Scoped { addr: Ipv6Addr, interface: String, port: u16 },
+    /// `eth0:53`: all addresses the interface has, and will have.
+    Interface { name: String, port: u16 },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    pub mode: KernelMode,
+    /// Interfaces to attach to, each once.
+    pub interfaces: Vec<String>,
+    /// Elements of the maps for values of up to 128, 256, 512 and 1280 octets.
+    pub entries: [u32; 4],
+    /// The kernel stops answering when the daemon has not renewed for so long.
+    pub lease: Duration,
+    pub pin_path: PathBuf,
+    /// One in so many hits is reported.
+    pub event_sampling: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelMode {
+    /// Native XDP where the driver has it, else the better of TC and generic XDP.
+    Auto,
+    Xdp,
+    XdpGeneric,
+    Tc,
+    Off,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cache {
+    /// Octets, our own account of them.
+    pub memory_max: u64,
+    pub ttl_max: Duration,
+    pub ttl_min: Duration,
+    /// Bound on how long "does not exist" is believed (RFC 2308 section 5).
+    pub negative_ttl_max: Duration,
+    /// How long a failure is remembered (RFC 9520 section 3.2: 1 second to 5 minutes).
+    pub failure_ttl: Duration,
+    pub prefetch: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolve {
+    pub mode: ResolveMode,
+    pub upstream_from: UpstreamFrom,
+    /// Whether upstreams may be asked over IPv4, and over IPv6; at least one is true.
+    pub ipv4: bool,
+    pub ipv6: bool,
+    /// For one query as a whole, retries included.
+    pub timeout: Duration,
+    pub queries_in_flight_max: usize,
+    /// What our OPT says to upstreams. 512 to 4096.
+    pub edns_size: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResolveMode {
+    Forward,
+}
+
+/// Who is asked for names that no `[[upstream]]` is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFrom {
+    /// The system's own resolvers.
+    System,
+    /// Nobody.
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Unique among upstreams.
+    pub name: String,
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+    /// Absolute, lower-cased names with the last dot; at least one. The longest zone that a
+    /// name is under decides whom to ask.
+    pub zones: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// UDP, and TCP when an answer comes truncated.
+    Udp,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Zone {
+    /// Absolute, lower-cased, with the last dot; unique among zones.
+    pub name: String,
+    pub kind: ZoneKind,
+    /// Records as written, owners relative to the zone; `policy` parses them.
+    pub records: Vec<Record>,
+    /// Where its table stands in the file.
+    pub at: Position,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneKind {
+    /// Answered from its records alone.
+    Static,
+    /// Answered from its records where it has the name; other names are resolved.
+    Transparent,
+    /// Every name in it does not exist.
+    AlwaysNxdomain,
+    /// Every question about it is refused.
+    Refuse,
+}
+
+/// One record of a zone, in presentation format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub text: String,
+    pub at: Position,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acl {
+    /// The most specific prefix of both lists decides; none: refused.
+    pub allow: Vec<IpNet>,
+    pub deny: Vec<IpNet>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// None: off.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    pub socket: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+    pub target: LogTarget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    Stderr,
+}
+
+/// A place in the file, counted from 1, columns in characters.
+///
+/// Any two are equal, so that a moved line is not a changed configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl PartialEq for Position {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => write!(f, "{address}"),
+            Self::Scoped { addr, interface, port } => write!(f, "[{addr}%{interface}]:{port}"),
+            Self::Interface { name, port } => write!(f, "{name}:{port}"),
+        }
+    }
+}

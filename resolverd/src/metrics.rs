@@ -1,0 +1,664 @@
+//! Every metric of the daemon: its name, its meaning, and the handle it is counted by.
+//!
+//! One place, so that an operator's question leads to one line, and so that no label is ever
+//! made from a packet: label values are closed sets, or configured names of which at most
+//! [`LABEL_VALUES_MAX`] are kept apart. Holds numbers only; serving them is `control/`'s.
+//!
+//! `docs/METRICS.md` is this file's [`CATALOGUE`] in readable form; a test compares the two.
+
+mod catalogue;
+mod labels;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::core::{Collector, Desc};
+use prometheus::local::LocalHistogram;
+use prometheus::proto::{Counter as ProtoCounter, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Registry, TextEncoder,
+};
+
+use catalogue::*;
+pub use catalogue::{CATALOGUE, Described};
+pub use labels::*;
+
+/// All metrics. Made once by the daemon and shared; every handle may be used from any thread.
+pub struct Metrics {
+    registry: Registry,
+
+    queries: [[[IntCounter; Rcode::COUNT]; AnsweredBy::COUNT]; Transport::COUNT],
+    query_durations: [Histogram; AnsweredBy::COUNT],
+
+    kernel_packets: Arc<Snapshot>,
+    kernel_events_lost: Arc<Snapshot>,
+    kernel_attached: Mutex<Attachments>,
+    /// 1 while the kernel path is in use on at least one interface.
+    pub kernel_available: IntGauge,
+    kernel_events: IntCounterVec,
+    /// One in how many hits is reported; from the configuration.
+    pub kernel_event_sampling_ratio: Gauge,
+    entries_published: [IntCounter; SizeClass::COUNT],
+    pub kernel_writes_failed: IntCounter,
+
+    pub cache_entries: IntGauge,
+    pub cache_bytes: IntGauge,
+    pub cache_evictions: IntCounter,
+    cache_flushes: [IntCounter; FlushScope::COUNT],
+
+    upstreams: Mutex<Upstreams>,
+    pub upstream_loops: IntCounter,
+
+    /// Questions now waiting for an upstream.
+    pub resolver_flights: IntGauge,
+    pub resolver_flights_shed: IntCounter,
+
+    packets_dropped: [IntCounter; Dropped::COUNT],
+    pub server_tcp_connections: IntGauge,
+    pub server_tcp_refused: IntCounter,
+    addresses: [IntGauge; AddressState::COUNT],
+
+    config_reloads: [IntCounter; ReloadResult::COUNT],
+    log_suppressed: Arc<Snapshot>,
+}
+
+/// What runs, for `resolverd_build_info`.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    pub version: &'static str,
+    /// The ABI number of the contract with the kernel's program.
+    pub abi: u32,
+    /// Whether the BPF object was built in.
+    pub kernel_path: bool,
+}
+
+/// The handles of one configured upstream.
+#[derive(Clone)]
+pub struct UpstreamMetrics {
+    /// Seconds from the question sent to the answer accepted.
+    pub duration: Histogram,
+    /// 1 while it is asked by choice, 0 while it is only probed.
+    pub healthy: IntGauge,
+    outcomes: [IntCounter; Outcome::COUNT],
+}
+
+/// Queries counted by one worker and handed over in batches: between two `flush`es a count
+/// costs no atomic operation. What was not handed over yet goes when it is dropped.
+pub struct QueryBatch {
+    metrics: Arc<Metrics>,
+    counts: [[[u64; Rcode::COUNT]; AnsweredBy::COUNT]; Transport::COUNT],
+    durations: [LocalHistogram; AnsweredBy::COUNT],
+}
+
+impl Metrics {
+    /// Registers everything.
+    #[must_use]
+    pub fn new(build: Build) -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let queries = counters(r, &QUERIES);
+        let durations = histograms(r, &QUERY_DURATION, &QUERY_BUCKETS);
+        let info = gauges(r, &BUILD_INFO);
+        info.with_label_values(&[
+            build.version,
+            &build.abi.to_string(),
+            if build.kernel_path { "built" } else { "absent" },
+        ])
+        .set(1);
+        Self {
+            queries: each(Transport::ALL, |t| {
+                each(AnsweredBy::ALL, |a| {
+                    each(Rcode::ALL, |c| {
+                        queries.with_label_values(&[t.as_str(), a.as_str(), c.as_str()])
+                    })
+                })
+            }),
+            query_durations: each(AnsweredBy::ALL, |a| durations.with_label_values(&[a.as_str()])),
+            kernel_packets: Snapshot::register(r, &KERNEL_PACKETS),
+            kernel_events_lost: Snapshot::register(r, &KERNEL_EVENTS_LOST),
+            kernel_attached: Mutex::new(Attachments {
+                names: Names::default(),
+                gauges: gauges(r, &KERNEL_ATTACHED),
+            }),
+            kernel_available: gauge(r, &KERNEL_AVAILABLE),
+            kernel_events: counters(r, &KERNEL_EVENTS),
+            kernel_event_sampling_ratio: float_gauge(r, &KERNEL_EVENT_SAMPLING_RATIO),
+            entries_published: labelled(r, &KERNEL_ENTRIES_PUBLISHED, SizeClass::ALL, |c| {
+                c.as_str()
+            }),
+            kernel_writes_failed: counter(r, &KERNEL_WRITES_FAILED),
+            cache_entries: gauge(r, &CACHE_ENTRIES),
+            cache_bytes: gauge(r, &CACHE_BYTES),
+            cache_evictions: counter(r, &CACHE_EVICTIONS),
+            cache_flushes: labelled(r, &CACHE_FLUSHES, FlushScope::ALL, |s| s.as_str()),
+            upstreams: Mutex::new(Upstreams {
+                names: Names::default(),
+                handles: HashMap::new(),
+                durations: histograms(r, &UPSTREAM_DURATION, &UPSTREAM_BUCKETS),
+                queries: counters(r, &UPSTREAM_QUERIES),
+                healthy: gauges(r, &UPSTREAM_HEALTHY),
+            }),
+            upstream_loops: counter(r, &UPSTREAM_LOOPS),
+            resolver_flights: gauge(r, &RESOLVER_FLIGHTS),
+            resolver_flights_shed: counter(r, &RESOLVER_FLIGHTS_SHED),
+            packets_dropped: labelled(r, &SERVER_PACKETS_DROPPED, Dropped::ALL, |d| d.as_str()),
+            server_tcp_connections: gauge(r, &SERVER_TCP_CONNECTIONS),
+            server_tcp_refused: counter(r, &SERVER_TCP_REFUSED),
+            addresses: {
+                let states = gauges(r, &SERVER_ADDRESSES);
+                each(AddressState::ALL, |s| states.with_label_values(&[s.as_str()]))
+            },
+            config_reloads: labelled(r, &CONFIG_RELOADS, ReloadResult::ALL, |x| x.as_str()),
+            log_suppressed: Snapshot::register(r, &LOG_SUPPRESSED),
+            registry,
+        }
+    }
+
+    /// The text form that Prometheus scrapes.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .expect("every family was checked when it was registered")
+    }
+
+    // ---- server ----
+
+    #[must_use]
+    pub fn queries(&self, transport: Transport, by: AnsweredBy, rcode: Rcode) -> &IntCounter {
+        &self.queries[transport as usize][by as usize][rcode as usize]
+    }
+
+    #[must_use]
+    pub fn query_duration(&self, by: AnsweredBy) -> &Histogram {
+        &self.query_durations[by as usize]
+    }
+
+    /// For a worker that answers many queries between two looks at the clock.
+    #[must_use]
+    pub fn query_batch(self: &Arc<Self>) -> QueryBatch {
+        QueryBatch {
+            metrics: Arc::clone(self),
+            counts: Default::default(),
+            durations: each(AnsweredBy::ALL, |a| self.query_durations[a as usize].local()),
+        }
+    }
+
+    #[must_use]
+    pub fn packets_dropped(&self, reason: Dropped) -> &IntCounter {
+        &self.packets_dropped[reason as usize]
+    }
+
+    #[must_use]
+    pub fn addresses(&self, state: AddressState) -> &IntGauge {
+        &self.addresses[state as usize]
+    }
+
+    // ---- kernel ----
+
+    /// Replaces the kernel's packet counts: `(verdict, reason, packets)`, sums over CPUs.
+    /// Called before a scrape; the counters themselves live in a map of the kernel.
+    pub fn set_kernel_packets(&self, rows: &[(&'static str, &'static str, u64)]) {
+        self.kernel_packets.set(rows.iter().map(|(v, r, n)| (vec![*v, *r], *n)).collect());
+    }
+
+    /// Events the kernel had no room for, since its program was loaded.
+    pub fn set_kernel_events_lost(&self, lost: u64) {
+        self.kernel_events_lost.set(vec![(Vec::new(), lost)]);
+    }
+
+    /// Says how an interface is attached: by `"xdp"`, `"xdp-generic"`, `"tc"`, or not at all.
+    pub fn set_kernel_attached(&self, interface: &str, mode: Option<&'static str>) {
+        self.kernel_attached.lock().set(interface, mode);
+    }
+
+    /// Forgets an interface that is no longer configured.
+    pub fn forget_kernel_attached(&self, interface: &str) {
+        self.kernel_attached.lock().forget(interface);
+    }
+
+    /// Events read from the ring buffer. Keep the handle: this looks it up.
+    #[must_use]
+    pub fn kernel_events(&self, kind: &'static str) -> IntCounter {
+        self.kernel_events.with_label_values(&[kind])
+    }
+
+    #[must_use]
+    pub fn kernel_entries_published(&self, class: SizeClass) -> &IntCounter {
+        &self.entries_published[class as usize]
+    }
+
+    // ---- cache, config, log ----
+
+    #[must_use]
+    pub fn cache_flushes(&self, scope: FlushScope) -> &IntCounter {
+        &self.cache_flushes[scope as usize]
+    }
+
+    #[must_use]
+    pub fn config_reloads(&self, result: ReloadResult) -> &IntCounter {
+        &self.config_reloads[result as usize]
+    }
+
+    /// Log lines held back by rate limits since the start; counted in `log`.
+    pub fn set_log_suppressed(&self, lines: u64) {
+        self.log_suppressed.set(vec![(Vec::new(), lines)]);
+    }
+
+    // ---- upstreams ----
+
+    /// The handles of one configured upstream. Past [`LABEL_VALUES_MAX`] names, the rest
+    /// share those of [`OTHER`].
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        self.upstreams.lock().handles(name)
+    }
+
+    /// Forgets the upstreams that a reload took away, so that their places are free again.
+    pub fn retain_upstreams(&self, names: &[&str]) {
+        self.upstreams.lock().retain(names);
+    }
+}
+
+impl UpstreamMetrics {
+    #[must_use]
+    pub fn queries(&self, outcome: Outcome) -> &IntCounter {
+        &self.outcomes[outcome as usize]
+    }
+}
+
+impl QueryBatch {
+    /// Counts one answer and, where it was measured, how long it took.
+    pub fn count(
+        &mut self,
+        transport: Transport,
+        by: AnsweredBy,
+        rcode: Rcode,
+        took: Option<Duration>,
+    ) {
+        self.counts[transport as usize][by as usize][rcode as usize] += 1;
+        if let Some(took) = took {
+            self.durations[by as usize].observe(took.as_secs_f64());
+        }
+    }
+
+    /// Hands the counts over.
+    pub fn flush(&mut self) {
+        for &t in Transport::ALL {
+            for &a in AnsweredBy::ALL {
+                for &c in Rcode::ALL {
+                    let count = &mut self.counts[t as usize][a as usize][c as usize];
+                    if *count > 0 {
+                        self.metrics.queries(t, a, c).inc_by(std::mem::take(count));
+                    }
+                }
+            }
+        }
+        for histogram in &self.durations {
+            histogram.flush();
+        }
+    }
+}
+
+impl Drop for QueryBatch {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Configured names that have a label value of their own.
+#[derive(Default)]
+struct Names(BTreeSet<String>);
+
+impl Names {
+    /// The value to use for `name`: itself, or [`OTHER`] when all places are taken.
+    fn place<'a>(&mut self, name: &'a str) -> &'a str {
+        // One value is kept for OTHER.
+        if self.0.contains(name) {
+            name
+        } else if self.0.len() + 1 < LABEL_VALUES_MAX {
+            self.0.insert(name.to_owned());
+            name
+        } else {
+            OTHER
+        }
+    }
+}
+
+struct Upstreams {
+    names: Names,
+    handles: HashMap<String, UpstreamMetrics>,
+    durations: HistogramVec,
+    queries: IntCounterVec,
+    healthy: IntGaugeVec,
+}
+
+impl Upstreams {
+    fn handles(&mut self, name: &str) -> UpstreamMetrics {
+        let value = self.names.place(name);
+        let Self { handles, durations, queries, healthy, .. } = self;
+        handles
+            .entry(value.to_owned())
+            .or_insert_with(|| UpstreamMetrics {
+                duration: durations.with_label_values(&[value]),
+                healthy: healthy.with_label_values(&[value]),
+                outcomes: each(Outcome::ALL, |o| queries.with_label_values(&[value, o.as_str()])),
+            })
+            .clone()
+    }
+
+    fn retain(&mut self, names: &[&str]) {
+        let gone: Vec<String> =
+            self.names.0.iter().filter(|n| !names.contains(&n.as_str())).cloned().collect();
+        for name in &gone {
+            self.names.0.remove(name);
+            self.handles.remove(name);
+            // A value that is not there is as gone as it can be.
+            let _ = self.durations.remove_label_values(&[name]);
+            let _ = self.healthy.remove_label_values(&[name]);
+            for outcome in Outcome::ALL {
+                let _ = self.queries.remove_label_values(&[name.as_str(), outcome.as_str()]);
+            }
+        }
+    }
+}
+
+struct Attachments {
+    names: Names,
+    gauges: IntGaugeVec,
+}
+
+impl Attachments {
+    fn set(&mut self, interface: &str, mode: Option<&'static str>) {
+        let value = self.names.place(interface);
+        self.remove(value);
+        let attached = i64::from(mode.is_some());
+        self.gauges.with_label_values(&[value, mode.unwrap_or(MODE_NONE)]).set(attached);
+    }
+
+    fn forget(&mut self, interface: &str) {
+        if self.names.0.remove(interface) {
+            self.remove(interface);
+        }
+    }
+
+    fn remove(&self, value: &str) {
+        for mode in MODES.into_iter().chain([MODE_NONE]) {
+            // Most of them are not there.
+            let _ = self.gauges.remove_label_values(&[value, mode]);
+        }
+    }
+}
+
+/// Counters whose values are kept elsewhere and replaced as a whole.
+struct Snapshot {
+    about: &'static Described,
+    desc: Desc,
+    rows: Mutex<Vec<Row>>,
+}
+
+/// The values of the labels, and the count.
+type Row = (Vec<&'static str>, u64);
+
+impl Snapshot {
+    fn register(registry: &Registry, about: &'static Described) -> Arc<Self> {
+        let labels = about.labels.iter().map(|l| (*l).to_owned()).collect();
+        let desc = Desc::new(about.name.into(), about.help.into(), labels, HashMap::new())
+            .expect("the catalogue has valid names");
+        let start = if about.labels.is_empty() { vec![(Vec::new(), 0)] } else { Vec::new() };
+        let snapshot = Arc::new(Self { about, desc, rows: Mutex::new(start) });
+        add(registry, Shared(Arc::clone(&snapshot)));
+        snapshot
+    }
+
+    fn set(&self, rows: Vec<Row>) {
+        *self.rows.lock() = rows;
+    }
+}
+
+/// What the registry holds of a [`Snapshot`].
+struct Shared(Arc<Snapshot>);
+
+impl Collector for Shared {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.0.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let rows = self.0.rows.lock().clone();
+        let metrics = rows.into_iter().map(|(values, count)| {
+            let pairs = self.0.about.labels.iter().zip(values).map(|(label, value)| {
+                let mut pair = LabelPair::default();
+                pair.set_name((*label).to_owned());
+                pair.set_value(value.to_owned());
+                pair
+            });
+            let mut counter = ProtoCounter::default();
+            counter.set_value(count as f64);
+            let mut metric = Metric::from_label(pairs.collect());
+            metric.set_counter(counter);
+            metric
+        });
+        let mut family = MetricFamily::default();
+        family.set_name(self.0.about.name.into());
+        family.set_help(self.0.about.help.into());
+        family.set_field_type(MetricType::COUNTER);
+        family.set_metric(metrics.collect());
+        vec![family]
+    }
+}
+
+fn counter(registry: &Registry, about: &Described) -> IntCounter {
+    let metric = IntCounter::with_opts(about.opts()).expect(VALID);
+    add(registry, metric.clone());
+    metric
+}
+
+fn counters(registry: &Registry, about: &Described) -> IntCounterVec {
+    let metric = IntCounterVec::new(about.opts(), about.labels).expect(VALID);
+    add(registry, metric.clone());
+    metric
+}
+
+/// One counter a value of the only label, all of them there from the start.
+fn labelled<T: Copy, const N: usize>(
+    registry: &Registry,
+    about: &Described,
+    values: &[T],
+    text: impl Fn(T) -> &'static str,
+) -> [IntCounter; N] {
+    let family = counters(registry, about);
+    each(values, |value| family.with_label_values(&[text(value)]))
+}
+
+fn gauge(registry: &Registry, about: &Described) -> IntGauge {
+    let metric = IntGauge::with_opts(about.opts()).expect(VALID);
+    add(registry, metric.clone());
+    metric
+}
+
+fn float_gauge(registry: &Registry, about: &Described) -> Gauge {
+    let metric = Gauge::with_opts(about.opts()).expect(VALID);
+    add(registry, metric.clone());
+    metric
+}
+
+fn gauges(registry: &Registry, about: &Described) -> IntGaugeVec {
+    let metric = IntGaugeVec::new(about.opts(), about.labels).expect(VALID);
+    add(registry, metric.clone());
+    metric
+}
+
+fn histograms(registry: &Registry, about: &Described, buckets: &[f64]) -> HistogramVec {
+    let opts = HistogramOpts::from(about.opts()).buckets(buckets.to_vec());
+    let metric = HistogramVec::new(opts, about.labels).expect(VALID);
+    add(registry, metric.clone());
+    metric
+}
+
+fn add(registry: &Registry, metric: impl Collector + 'static) {
+    registry.register(Box::new(metric)).expect("the catalogue names each metric once");
+}
+
+/// One handle for each variant, in their order, so that `variant as usize` finds it.
+fn each<T: Copy, U, const N: usize>(all: &[T], make: impl Fn(T) -> U) -> [U; N] {
+    assert_eq!(all.len(), N);
+    std::array::from_fn(|i| make(all[i]))
+}
+
+const VALID: &str = "the catalogue has valid names and labels";
+
+/// Values a label made of configured names may have, [`OTHER`] among them. A scrape of a
+/// node with hundreds of upstreams would cost more than it tells.
+pub const LABEL_VALUES_MAX: usize = 32;
+/// The value that the names past the bound share.
+pub const OTHER: &str = "other";
+
+const MODES: [&str; 3] = ["xdp", "xdp-generic", "tc"];
+const MODE_NONE: &str = "none";
+
+/// From a hit in memory to the end of `resolve.timeout`.
+const QUERY_BUCKETS: [f64; 16] = [
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.1, 0.25, 0.5, 1.0, 5.0,
+];
+/// From a resolver in the same rack to one that is nearly given up.
+const UPSTREAM_BUCKETS: [f64; 13] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> Arc<Metrics> {
+        Arc::new(Metrics::new(Build { version: "1.2.3", abi: 7, kernel_path: false }))
+    }
+
+    /// The sample's value in the text form.
+    fn sample(metrics: &Metrics, series: &str) -> Option<f64> {
+        let text = metrics.encode();
+        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    #[test]
+    fn every_metric_of_the_catalogue_is_registered_under_its_type_and_labels() {
+        let metrics = metrics();
+        // Families without fixed label values show once they have a value.
+        metrics.set_kernel_packets(&[("hit", "hit", 1)]);
+        metrics.set_kernel_attached("lo", Some("tc"));
+        metrics.kernel_events("prefetch").inc();
+        metrics.upstream("a").duration.observe(0.1);
+        let families = metrics.registry.gather();
+        let mut names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
+        let mut known: Vec<&str> = CATALOGUE.iter().map(|about| about.name).collect();
+        names.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(names, known);
+        for about in CATALOGUE {
+            let family = families.iter().find(|f| f.name() == about.name).unwrap();
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            assert_eq!(kind, about.kind, "{}", about.name);
+            let mut labels: Vec<&str> = about.labels.to_vec();
+            labels.sort_unstable();
+            let mut there: Vec<&str> =
+                family.get_metric()[0].get_label().iter().map(LabelPair::name).collect();
+            there.sort_unstable();
+            assert_eq!(there, labels, "{}", about.name);
+            assert!(about.kind != "counter" || about.name.ends_with("_total"), "{}", about.name);
+        }
+    }
+
+    #[test]
+    fn the_document_has_a_row_for_each_metric_and_no_other() {
+        let document = include_str!("../../docs/METRICS.md");
+        let rows: String = document.lines().filter(|l| l.starts_with("| `resolverd_")).fold(
+            String::new(),
+            |mut rows, line| {
+                rows.push_str(line);
+                rows.push('\n');
+                rows
+            },
+        );
+        assert_eq!(rows, markdown(), "docs/METRICS.md and metrics.rs differ");
+    }
+
+    #[test]
+    fn queries_are_counted_by_all_three_labels() {
+        let metrics = metrics();
+        metrics.queries(Transport::Tcp, AnsweredBy::Upstream, Rcode::NxDomain).inc();
+        let series = "resolverd_queries_total\
+                      {answered_by=\"upstream\",rcode=\"NXDOMAIN\",transport=\"tcp\"}";
+        assert_eq!(sample(&metrics, series), Some(1.0));
+    }
+
+    #[test]
+    fn a_batch_counts_when_flushed_or_dropped() {
+        let metrics = metrics();
+        let counter = || metrics.queries(Transport::Udp, AnsweredBy::Cache, Rcode::NoError).get();
+        let mut batch = metrics.query_batch();
+        for _ in 0..3 {
+            let took = Some(Duration::from_micros(20));
+            batch.count(Transport::Udp, AnsweredBy::Cache, Rcode::NoError, took);
+        }
+        assert_eq!(counter(), 0);
+        batch.flush();
+        assert_eq!(counter(), 3);
+        batch.flush();
+        assert_eq!(counter(), 3);
+        batch.count(Transport::Udp, AnsweredBy::Cache, Rcode::NoError, None);
+        drop(batch);
+        assert_eq!(counter(), 4);
+        assert_eq!(metrics.query_duration(AnsweredBy::Cache).get_sample_count(), 3);
+    }
+
+    #[test]
+    fn the_kernels_counts_are_replaced_as_a_whole() {
+        let metrics = metrics();
+        metrics.set_kernel_packets(&[("hit", "hit", 5), ("pass", "opcode", 2)]);
+        metrics.set_kernel_packets(&[("hit", "hit", 9)]);
+        let hit = "resolverd_kernel_packets_total{reason=\"hit\",verdict=\"hit\"}";
+        // The text form keeps the order that the collector gives.
+        let hit_as_given = "resolverd_kernel_packets_total{verdict=\"hit\",reason=\"hit\"}";
+        assert_eq!(sample(&metrics, hit).or(sample(&metrics, hit_as_given)), Some(9.0));
+        assert!(!metrics.encode().contains("opcode"));
+        metrics.set_kernel_events_lost(4);
+        assert_eq!(sample(&metrics, "resolverd_kernel_events_lost_total"), Some(4.0));
+    }
+
+    #[test]
+    fn the_33rd_upstream_is_counted_as_other_and_gets_a_place_when_one_is_free() {
+        let metrics = metrics();
+        for i in 0..100 {
+            metrics.upstream(&format!("u{i}")).queries(Outcome::Answer).inc();
+        }
+        let healthy = |m: &Metrics| {
+            m.encode().lines().filter(|l| l.starts_with("resolverd_upstream_healthy{")).count()
+        };
+        assert_eq!(healthy(&metrics), LABEL_VALUES_MAX);
+        let series = "resolverd_upstream_queries_total{outcome=\"answer\",upstream=\"other\"}";
+        assert_eq!(sample(&metrics, series), Some(69.0));
+        metrics.retain_upstreams(&["u99"]);
+        metrics.upstream("u99").queries(Outcome::Timeout).inc();
+        let series = "resolverd_upstream_queries_total{outcome=\"timeout\",upstream=\"u99\"}";
+        assert_eq!(sample(&metrics, series), Some(1.0));
+        assert!(!metrics.encode().contains("upstream=\"u5\""));
+    }
+
+    #[test]
+    fn an_interface_shows_one_mode_at_a_time() {
+        let metrics = metrics();
+        metrics.set_kernel_attached("eth0", Some("xdp"));
+        metrics.set_kernel_attached("eth0", Some("tc"));
+        let series =
+            |mode| format!("resolverd_kernel_attached{{interface=\"eth0\",mode=\"{mode}\"}}");
+        assert_eq!(sample(&metrics, &series("tc")), Some(1.0));
+        assert_eq!(sample(&metrics, &series("xdp")), None);
+        metrics.set_kernel_attached("eth0", None);
+        assert_eq!(sample(&metrics, &series("none")), Some(0.0));
+        metrics.forget_kernel_attached("eth0");
+        assert!(!metrics.encode().contains("eth0"));
+    }
+}

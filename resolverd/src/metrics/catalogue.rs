@@ -1,0 +1,269 @@
+//! Every metric by name: its type, its labels, what it counts, and what it answers.
+//!
+//! Words only; the handles are in `metrics.rs`. `docs/METRICS.md` is this table in readable
+//! form.
+
+use prometheus::Opts;
+
+/// One metric, for its registration and for `docs/METRICS.md`.
+pub struct Described {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub labels: &'static [&'static str],
+    /// What it counts.
+    pub help: &'static str,
+    /// What an operator learns from it.
+    pub question: &'static str,
+}
+
+impl Described {
+    pub(super) fn opts(&self) -> Opts {
+        Opts::new(self.name, self.help)
+    }
+}
+
+/// `docs/METRICS.md`'s table, one row a metric.
+#[cfg(test)]
+pub(super) fn markdown() -> String {
+    use std::fmt::Write as _;
+
+    let mut out = String::new();
+    for about in CATALOGUE {
+        let labels: Vec<String> = about.labels.iter().map(|l| format!("`{l}`")).collect();
+        let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {labels} | {} | {} |",
+            about.name, about.kind, about.help, about.question
+        );
+    }
+    out
+}
+
+/// Everything there is, in the order of the way of a packet.
+pub const CATALOGUE: &[&Described] = &[
+    &KERNEL_PACKETS,
+    &KERNEL_ATTACHED,
+    &KERNEL_AVAILABLE,
+    &KERNEL_EVENTS,
+    &KERNEL_EVENTS_LOST,
+    &KERNEL_EVENT_SAMPLING_RATIO,
+    &KERNEL_ENTRIES_PUBLISHED,
+    &KERNEL_WRITES_FAILED,
+    &QUERIES,
+    &QUERY_DURATION,
+    &SERVER_PACKETS_DROPPED,
+    &SERVER_TCP_CONNECTIONS,
+    &SERVER_TCP_REFUSED,
+    &SERVER_ADDRESSES,
+    &CACHE_ENTRIES,
+    &CACHE_BYTES,
+    &CACHE_EVICTIONS,
+    &CACHE_FLUSHES,
+    &RESOLVER_FLIGHTS,
+    &RESOLVER_FLIGHTS_SHED,
+    &UPSTREAM_DURATION,
+    &UPSTREAM_QUERIES,
+    &UPSTREAM_HEALTHY,
+    &UPSTREAM_LOOPS,
+    &CONFIG_RELOADS,
+    &LOG_SUPPRESSED,
+    &BUILD_INFO,
+];
+
+pub(super) const KERNEL_PACKETS: Described = Described {
+    name: "resolverd_kernel_packets_total",
+    kind: "counter",
+    labels: &["verdict", "reason"],
+    help: "Packets the kernel's program saw. Verdict `hit` is an answer given by the kernel, \
+           `pass` a packet left to the daemon or to others, with the reason.",
+    question: "How many answers does the kernel give, and why does it not give the others?",
+};
+pub(super) const KERNEL_ATTACHED: Described = Described {
+    name: "resolverd_kernel_attached",
+    kind: "gauge",
+    labels: &["interface", "mode"],
+    help: "1 where the program is attached to the interface, in that mode; 0 with mode `none` \
+           where it is configured and not attached.",
+    question: "On which interfaces does the kernel answer?",
+};
+pub(super) const KERNEL_AVAILABLE: Described = Described {
+    name: "resolverd_kernel_available",
+    kind: "gauge",
+    labels: &[],
+    help: "1 while the kernel path is in use; 0 when everything is answered from user space.",
+    question: "Is this node running with the kernel path, or without?",
+};
+pub(super) const KERNEL_EVENTS: Described = Described {
+    name: "resolverd_kernel_events_total",
+    kind: "counter",
+    labels: &["kind"],
+    help: "Events read from the kernel's ring buffer. Hits among them are samples: multiply by \
+           the sampling ratio.",
+    question: "Does the daemon hear of what the kernel does?",
+};
+pub(super) const KERNEL_EVENTS_LOST: Described = Described {
+    name: "resolverd_kernel_events_lost_total",
+    kind: "counter",
+    labels: &[],
+    help: "Events the ring buffer had no room for.",
+    question: "Is the daemon too slow for the events? Raise `kernel.event-sampling`.",
+};
+pub(super) const KERNEL_EVENT_SAMPLING_RATIO: Described = Described {
+    name: "resolverd_kernel_event_sampling_ratio",
+    kind: "gauge",
+    labels: &[],
+    help: "One in how many hits is reported as an event.",
+    question: "What are sampled numbers to be multiplied by?",
+};
+pub(super) const KERNEL_ENTRIES_PUBLISHED: Described = Described {
+    name: "resolverd_kernel_entries_published_total",
+    kind: "counter",
+    labels: &["class"],
+    help: "Answers written into the kernel's maps, by the class of their size in octets.",
+    question: "Which of the `kernel.entries` settings is worth raising?",
+};
+pub(super) const KERNEL_WRITES_FAILED: Described = Described {
+    name: "resolverd_kernel_writes_failed_total",
+    kind: "counter",
+    labels: &[],
+    help: "Writes to the kernel's maps that the system refused.",
+    question: "Do promoted answers reach the kernel?",
+};
+pub(super) const QUERIES: Described = Described {
+    name: "resolverd_queries_total",
+    kind: "counter",
+    labels: &["transport", "answered_by", "rcode"],
+    help: "Queries the daemon answered; those the kernel answered are in \
+           `resolverd_kernel_packets_total`.",
+    question: "What is asked of the daemon, who has the answer, and how does it end?",
+};
+pub(super) const QUERY_DURATION: Described = Described {
+    name: "resolverd_query_duration_seconds",
+    kind: "histogram",
+    labels: &["answered_by"],
+    help: "From a query read to its answer written, in the daemon.",
+    question: "How long do clients wait when the kernel did not answer?",
+};
+pub(super) const SERVER_PACKETS_DROPPED: Described = Described {
+    name: "resolverd_server_packets_dropped_total",
+    kind: "counter",
+    labels: &["reason"],
+    help: "Datagrams that got no answer.",
+    question: "Is somebody sending rubbish, or is the daemon out of room?",
+};
+pub(super) const SERVER_TCP_CONNECTIONS: Described = Described {
+    name: "resolverd_server_tcp_connections",
+    kind: "gauge",
+    labels: &[],
+    help: "TCP connections of clients, now open.",
+    question: "How near is `server.tcp-clients-max`?",
+};
+pub(super) const SERVER_TCP_REFUSED: Described = Described {
+    name: "resolverd_server_tcp_refused_total",
+    kind: "counter",
+    labels: &[],
+    help: "TCP connections closed at once because of `server.tcp-clients-max`.",
+    question: "Are clients turned away?",
+};
+pub(super) const SERVER_ADDRESSES: Described = Described {
+    name: "resolverd_server_addresses",
+    kind: "gauge",
+    labels: &["state"],
+    help: "Addresses of `server.listen`: served, waiting to appear on an interface, or failed.",
+    question: "Does the node listen where it should?",
+};
+pub(super) const CACHE_ENTRIES: Described = Described {
+    name: "resolverd_cache_entries",
+    kind: "gauge",
+    labels: &[],
+    help: "Answers in the daemon's cache.",
+    question: "How full is the cache?",
+};
+pub(super) const CACHE_BYTES: Described = Described {
+    name: "resolverd_cache_bytes",
+    kind: "gauge",
+    labels: &[],
+    help: "Octets the daemon's cache takes, by its own account.",
+    question: "How near is `cache.memory-max`?",
+};
+pub(super) const CACHE_EVICTIONS: Described = Described {
+    name: "resolverd_cache_evictions_total",
+    kind: "counter",
+    labels: &[],
+    help: "Answers that made room for others before their time.",
+    question: "Would a larger `cache.memory-max` save questions to upstreams?",
+};
+pub(super) const CACHE_FLUSHES: Described = Described {
+    name: "resolverd_cache_flushes_total",
+    kind: "counter",
+    labels: &["scope"],
+    help: "Flushes by the operator; `overflow`: more than are remembered one by one, so that \
+           all was flushed.",
+    question: "Why did the hit rate fall?",
+};
+pub(super) const RESOLVER_FLIGHTS: Described = Described {
+    name: "resolverd_resolver_flights",
+    kind: "gauge",
+    labels: &[],
+    help: "Questions now waiting for an upstream; clients with the same question share one.",
+    question: "How near is `resolve.queries-in-flight-max`?",
+};
+pub(super) const RESOLVER_FLIGHTS_SHED: Described = Described {
+    name: "resolverd_resolver_flights_shed_total",
+    kind: "counter",
+    labels: &[],
+    help: "Questions answered SERVFAIL at once because of `resolve.queries-in-flight-max`.",
+    question: "Do clients get failures because too much waits for upstreams?",
+};
+pub(super) const UPSTREAM_DURATION: Described = Described {
+    name: "resolverd_upstream_duration_seconds",
+    kind: "histogram",
+    labels: &["upstream"],
+    help: "From a question sent to an upstream to its answer accepted. At most 32 names; \
+           further ones share `other`.",
+    question: "Which upstream is slow?",
+};
+pub(super) const UPSTREAM_QUERIES: Described = Described {
+    name: "resolverd_upstream_queries_total",
+    kind: "counter",
+    labels: &["upstream", "outcome"],
+    help: "Questions sent to upstreams, by how they ended.",
+    question: "Which upstream fails, and how?",
+};
+pub(super) const UPSTREAM_HEALTHY: Described = Described {
+    name: "resolverd_upstream_healthy",
+    kind: "gauge",
+    labels: &["upstream"],
+    help: "1 while the upstream is asked by choice, 0 while it is only probed.",
+    question: "Which upstreams are down?",
+};
+pub(super) const UPSTREAM_LOOPS: Described = Described {
+    name: "resolverd_upstream_loops_total",
+    kind: "counter",
+    labels: &[],
+    help: "Questions of our own that came back to us by way of an upstream.",
+    question: "Does an upstream forward to us?",
+};
+pub(super) const CONFIG_RELOADS: Described = Described {
+    name: "resolverd_config_reloads_total",
+    kind: "counter",
+    labels: &["result"],
+    help: "Reloads of the configuration: applied, unchanged, or refused (the old one goes on).",
+    question: "Did the last change of the file take effect?",
+};
+pub(super) const LOG_SUPPRESSED: Described = Described {
+    name: "resolverd_log_suppressed_total",
+    kind: "counter",
+    labels: &[],
+    help: "Log lines held back by rate limits.",
+    question: "Does the log show everything?",
+};
+pub(super) const BUILD_INFO: Described = Described {
+    name: "resolverd_build_info",
+    kind: "gauge",
+    labels: &["version", "abi", "kernel_path"],
+    help: "Always 1; the labels say which build runs, the number of its contract with the \
+           kernel's program, and whether that program is built in.",
+    question: "Which version runs where?",
+};

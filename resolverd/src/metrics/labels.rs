@@ -1,0 +1,127 @@
+//! The values that labels may have: closed sets, so that nothing a packet says becomes one.
+
+/// Makes an enum whose variants are the values of one label.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The label's value.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+label! {
+    /// How the client came.
+    Transport { Udp = "udp", Tcp = "tcp", }
+}
+label! {
+    /// Who had the answer, among the parts of the daemon.
+    AnsweredBy {
+        /// The daemon's cache, failures kept there included.
+        Cache = "cache",
+        /// A `[[zone]]` of the configuration.
+        Local = "local",
+        /// An upstream was asked.
+        Upstream = "upstream",
+        /// Made here: refusals, format errors, failures.
+        Daemon = "daemon",
+    }
+}
+label! {
+    /// RCODEs we send; the extended BADVERS included.
+    Rcode {
+        NoError = "NOERROR",
+        FormErr = "FORMERR",
+        ServFail = "SERVFAIL",
+        NxDomain = "NXDOMAIN",
+        NotImp = "NOTIMP",
+        Refused = "REFUSED",
+        BadVers = "BADVERS",
+        Other = "other",
+    }
+}
+label! {
+    /// The classes of map elements, by octets of value.
+    SizeClass { To128 = "128", To256 = "256", To512 = "512", To1280 = "1280", }
+}
+label! {
+    /// What a flush took away.
+    FlushScope {
+        Name = "name",
+        Zone = "zone",
+        All = "all",
+        /// More names and zones were flushed than are remembered one by one: all went.
+        Overflow = "overflow",
+    }
+}
+label! {
+    /// How one question to an upstream ended.
+    Outcome {
+        /// An answer was accepted, NXDOMAIN included.
+        Answer = "answer",
+        /// SERVFAIL, REFUSED and other RCODEs that say "ask somebody else".
+        Failure = "failure",
+        Timeout = "timeout",
+        /// The socket failed: no route, port unreachable, connection reset.
+        Unreachable = "unreachable",
+        /// It came truncated and was asked for again over TCP.
+        Truncated = "truncated",
+        /// Octets that are no answer to what was asked.
+        Malformed = "malformed",
+    }
+}
+label! {
+    /// Why a datagram got no answer.
+    Dropped {
+        /// Shorter than a header.
+        Short = "short",
+        /// QR is set: answering answers makes loops.
+        Response = "response",
+        /// A source nobody can be answered at: port 0, a broadcast or multicast address.
+        Source = "source",
+        /// More queries at once than the server's bound.
+        Busy = "busy",
+        /// The answer was made and the system would not send it.
+        Send = "send",
+    }
+}
+label! {
+    /// Where an address of `server.listen` stands.
+    AddressState {
+        Served = "served",
+        /// Configured, not on any interface yet; bound ahead.
+        Waiting = "waiting",
+        Failed = "failed",
+    }
+}
+label! {
+    /// How a reload ended.
+    ReloadResult { Applied = "applied", Unchanged = "unchanged", Refused = "refused", }
+}
+
+impl Rcode {
+    /// From the 12-bit RCODE of a message with EDNS, or the 4-bit one without.
+    #[must_use]
+    pub const fn from_wire(rcode: u16) -> Self {
+        match rcode {
+            0 => Self::NoError,
+            1 => Self::FormErr,
+            2 => Self::ServFail,
+            3 => Self::NxDomain,
+            4 => Self::NotImp,
+            5 => Self::Refused,
+            16 => Self::BadVers,
+            _ => Self::Other,
+        }
+    }
+}
