@@ -1,10 +1,12 @@
 //! Our words over the wire format: what is asked, and what is answered.
 //!
 //! Pure. An [`Answer`] is already in the form the cache and the kernel keep: the octets that
-//! follow the question, in a message whose question is the lower-cased one. Decoding and
-//! encoding of whole messages is hickory-proto's.
+//! follow the question, in a message whose question is the lower-cased one. `records` reads and
+//! writes these octets; hickory-proto reads text and is what the tests compare with.
 
 pub mod name;
+pub mod records;
+pub mod rtype;
 
 use std::sync::Arc;
 use std::time::Duration;
