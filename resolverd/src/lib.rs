@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod config;
 pub mod dns;
+pub mod kernel;
 pub mod metrics;
