@@ -1,0 +1,81 @@
+//! The harness on itself: what it makes works, and is gone afterwards.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+use lab::{Ask, Authority, Namespace, Upstream, Wire, dig, kdig, zones};
+
+/// Says why the lab isn't there, once a test.
+fn no_lab() -> bool {
+    let missing = lab::available();
+    if let Err(why) = &missing {
+        eprintln!("skipped: {why}");
+    }
+    missing.is_err()
+}
+
+#[test]
+fn knot_answers_for_every_zone_over_ipv4_and_ipv6() -> Result<()> {
+    if no_lab() {
+        return Ok(());
+    }
+    let (client, server) = (Namespace::new("client")?, Namespace::new("auth")?);
+    let wire = Wire::between(&client, "c0", &server, "a0", 9)?;
+    let at: [IpAddr; 2] = [wire.far.into(), wire.far6.into()];
+    let zones = [zones::lab(), zones::signed(), zones::bench(50)];
+    let authority = Authority::start(&server, &at, &zones)?;
+    for &address in authority.addresses() {
+        let reply = client.ask(address, &Ask::new("WWW.lab.test.", "AAAA"))?;
+        assert_eq!(reply.answer[0].text(), "2001:db8::1");
+        assert_eq!(reply.question, Some(("WWW.lab.test.".to_owned(), 28)));
+        let reply = client.ask(address, &Ask::new("n000049.bench.test.", "A"))?;
+        assert_eq!(reply.answer[0].text(), "198.51.0.49");
+        let reply = client.ask(address, &Ask::new("nothing.signed.test.", "A").dnssec())?;
+        assert_eq!(reply.rcode(), 3);
+        assert!(reply.authority.iter().any(|record| record.rtype == 47), "an NSEC denies it");
+    }
+    let reply = client.ask(authority.addresses()[0], &Ask::new("many.lab.test.", "A"))?;
+    assert!(reply.truncated());
+    assert!(authority.trust_anchor("signed.test.")?.contains(" DS "));
+    let text = dig(&client, authority.addresses()[0], &["svc.lab.test", "HTTPS", "+short"])?;
+    assert!(text.contains("alpn"), "{text}");
+    let text = kdig(&client, authority.addresses()[1], &["eight.lab.test", "A", "+short"])?;
+    assert_eq!(text.lines().count(), 8);
+    Ok(())
+}
+
+#[test]
+fn a_guard_removes_the_namespace_and_what_runs_in_it() -> Result<()> {
+    if no_lab() {
+        return Ok(());
+    }
+    let inside = Namespace::new("gone")?;
+    let name = inside.name().to_owned();
+    let mut child = inside.command("sleep").arg("60").spawn()?;
+    drop(inside);
+    assert!(Namespace::existing(&name).is_none());
+    assert!(!child.wait()?.success(), "it was killed");
+    Ok(())
+}
+
+#[test]
+fn a_silent_upstream_counts_what_it_was_asked() -> Result<()> {
+    if no_lab() {
+        return Ok(());
+    }
+    let inside = Namespace::new("silent")?;
+    let mut first = true;
+    let upstream = Upstream::start(&inside, "127.0.0.1:0".parse()?, move |query| {
+        let silent = std::mem::take(&mut first);
+        let mut answer = query.to_vec();
+        answer[2] |= 0x80;
+        (!silent).then_some(answer)
+    })?;
+    let at: SocketAddr = upstream.address();
+    let bytes = Ask::new("a.test.", "A").bytes();
+    let bound = std::time::Duration::from_millis(100);
+    assert!(inside.enter(|| lab::udp(at, &bytes, bound))?.is_err());
+    assert_eq!(inside.ask(at, &Ask::new("a.test.", "A"))?.rcode(), 0);
+    assert_eq!(upstream.asked(), 2);
+    Ok(())
+}
