@@ -1,1 +1,54 @@
-fn main() {}
+//! The verbs of `cargo xtask`, one file each.
+//!
+//! Nothing here is part of the daemon: this crate sets a machine up, builds, runs and tests.
+
+mod bpf;
+mod build;
+mod call;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, runs and tests resolverd.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Line {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what this machine lacks; asks once.
+    Setup(setup::Options),
+    /// Build the daemon, with its kernel path if a BPF compiler is here.
+    Build(build::Options),
+    /// Set up, build, and run the daemon in the foreground on port 5300.
+    Run(run::Options),
+    /// Set up, and climb the ladder of tests.
+    Test(test::Options),
+    /// Check the style of the house: floors, purity, unsafe, manners, format, lints.
+    Tidy(tidy::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Line::parse().verb {
+        Verb::Setup(options) => setup::verb(&options),
+        Verb::Build(options) => build::verb(&options),
+        Verb::Run(options) => run::verb(&options),
+        Verb::Test(options) => test::verb(&options),
+        Verb::Tidy(options) => tidy::verb(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
