@@ -19,8 +19,8 @@ pub fn lab() -> Zone {
     zone("lab.test.", LAB.to_owned() + &sets() + outliers)
 }
 
-/// `signed.test.`: the same names but `ttlmax` (a signature must outlive a TTL), signed by the server with ECDSA
-/// P-256 and NSEC.
+/// `signed.test.`: the same names but `ttlmax` (a signature must outlive a TTL), signed by the
+/// server with ECDSA P-256 and NSEC.
 #[must_use]
 pub fn signed() -> Zone {
     Zone { signed: true, ..zone("signed.test.", LAB.to_owned() + &sets()) }
