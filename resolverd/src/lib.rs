@@ -4,4 +4,5 @@ pub mod clock;
 pub mod config;
 pub mod dns;
 pub mod kernel;
+pub mod log;
 pub mod metrics;

@@ -3,12 +3,25 @@
 //! A [`Config`] is in range by construction: whoever holds one need not check it again. It
 //! knows files and systems only by name; reading the file is `driver.rs`'s.
 
+mod driver;
+mod meaning;
+mod overlay;
+mod reader;
+pub mod reload;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod values;
+
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use overlay::DEFAULTS;
+pub use values::{show_duration, show_size};
 
 /// What the daemon is to do. Durations are whole `Duration`s, sizes are octets.
 #[derive(Clone, Debug, PartialEq)]
@@ -212,6 +225,73 @@ pub enum LogFormat {
 pub enum LogTarget {
     Stderr,
 }
+
+impl Config {
+    /// Reads the text of a file over the defaults. `file` is its name, for messages.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        Self::read(text, file, None)
+    }
+
+    /// A problem with what stands at `at`, found by a reader of its own: `policy` and records.
+    #[must_use]
+    pub fn problem(&self, at: Position, text: impl Into<String>) -> Problem {
+        Problem { file: self.file.clone(), at, text: text.into() }
+    }
+
+    fn read(text: &str, file: &str, state_dir: Option<&Path>) -> Result<Self, ConfigError> {
+        let source = overlay::Source::new(file, text);
+        overlay::lay(&source)
+            .and_then(|spec| meaning::of(&spec, &source, state_dir))
+            .map_err(ConfigError::refused)
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{file}: it can't be read: {reason}; name a file with `--config FILE`")]
+    Unreadable { file: String, reason: String },
+    /// One line a problem, in the order of the file.
+    #[error("{}", lines(.0))]
+    Refused(Vec<Problem>),
+}
+
+/// One thing that is wrong, where it stands, and what to write instead.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    pub file: String,
+    pub at: Position,
+    pub text: String,
+}
+
+impl ConfigError {
+    /// Puts problems in the order of the file.
+    #[must_use]
+    pub fn refused(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| (problem.at.line, problem.at.column));
+        Self::Refused(problems)
+    }
+
+    fn not_utf8(file: &str, before: &str) -> Self {
+        let source = overlay::Source::new(file, before);
+        let text = "this is not UTF-8; write the file in UTF-8 instead";
+        Self::Refused(vec![source.problem(&(before.len()..before.len()), text)])
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.at.line, self.at.column, self.text)
+    }
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}
+
+/// What stands for the file's name where there is no file.
+const BUILT_IN: &str = "built-in defaults";
 
 /// A place in the file, counted from 1, columns in characters.
 ///

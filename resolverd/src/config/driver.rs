@@ -1,0 +1,73 @@
+//! Reads the configuration's file. Starts no task; nothing here runs after `load` returns.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use super::{Config, ConfigError};
+
+impl Config {
+    /// Reads `path` over the defaults; without a path, the defaults alone.
+    ///
+    /// `$STATE_DIRECTORY`, which systemd sets for `StateDirectory=`, takes the place of the
+    /// default `server.state-dir`, not of one that the file names.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let state_dir = state_directory(env::var_os("STATE_DIRECTORY").as_deref());
+        let Some(path) = path else {
+            return Self::read("", super::BUILT_IN, state_dir.as_deref());
+        };
+        let file = path.display().to_string();
+        let unreadable = |reason: String| ConfigError::Unreadable { file: file.clone(), reason };
+        let size = fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(unreadable(format!("it has {size} octets, more than {FILE_BYTES_MAX}")));
+        }
+        let octets = fs::read(path).map_err(|e| unreadable(e.to_string()))?;
+        match String::from_utf8(octets) {
+            Ok(text) => Self::read(&text, &file, state_dir.as_deref()),
+            Err(e) => {
+                let valid = e.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(&e.as_bytes()[..valid]).into_owned();
+                Err(ConfigError::not_utf8(&file, &text))
+            }
+        }
+    }
+}
+
+/// The first of the directories that systemd made; it may have made several.
+fn state_directory(value: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
+    let first = value?.to_str()?.split(':').next()?;
+    Path::new(first).is_absolute().then(|| PathBuf::from(first))
+}
+
+/// More than any configuration needs, and what a mistaken path is stopped at.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemds_state_directory_is_the_first_whole_path() {
+        let read = |text: &str| state_directory(Some(std::ffi::OsStr::new(text)));
+        assert_eq!(read("/var/lib/a:/var/lib/b"), Some(PathBuf::from("/var/lib/a")));
+        assert_eq!(read("relative"), None);
+        assert_eq!(read(""), None);
+        assert_eq!(state_directory(None), None);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_not_text_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.toml");
+        let error = Config::load(Some(&path)).unwrap_err().to_string();
+        assert!(error.starts_with(&path.display().to_string()), "{error}");
+        assert!(error.contains("No such file"), "{error}");
+        fs::write(&path, b"[server]\nlisten = \xff\n").unwrap();
+        let error = Config::load(Some(&path)).unwrap_err().to_string();
+        assert!(error.contains(":2:10: "), "{error}");
+        assert!(Config::load(Some(dir.path())).is_err());
+        fs::write(&path, b"[log]\nlevel = \"debug\"\n").unwrap();
+        let config = Config::load(Some(&path)).unwrap();
+        assert_eq!(config.log.level, super::super::LogLevel::Debug);
+    }
+}

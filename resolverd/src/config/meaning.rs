@@ -1,0 +1,431 @@
+//! From what is written to what is meant: ranges, addresses, and what fits together.
+//!
+//! Pure. Goes on after a problem, so that one look at a file finds all of them; the stand-ins
+//! that `reader.rs` gives then never leave this file.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::overlay::Source;
+use super::reader::Reader;
+use super::spec::{self, Number, Spec, Text};
+use super::values;
+use super::{
+    Acl, Cache, Config, Control, Kernel, KernelMode, Listen, Log, LogFormat, LogLevel, LogTarget,
+    Metrics, Problem, Protocol, Record, Resolve, ResolveMode, Server, Upstream, UpstreamFrom, Zone,
+    ZoneKind,
+};
+
+/// What `spec` means. `state_dir` takes the place of the default one, not of a written one.
+pub fn of(
+    spec: &Spec,
+    source: &Source<'_>,
+    state_dir: Option<&Path>,
+) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader { source, problems: Vec::new() };
+    let r = &mut reader;
+    let config = Config {
+        file: source.file.to_owned(),
+        server: server(r, &spec.server, state_dir),
+        kernel: kernel(r, &spec.kernel),
+        cache: cache(r, &spec.cache),
+        resolve: resolve(r, &spec.resolve),
+        upstreams: upstreams(r, &spec.upstream),
+        zones: zones(r, &spec.zone),
+        acl: acl(r, &spec.acl),
+        metrics: Metrics { listen: metrics_listen(r, &spec.metrics) },
+        control: Control { socket: r.socket_path("control.socket", &spec.control.socket) },
+        log: log(r, &spec.log),
+    };
+    fits_together(r, spec, &config);
+    if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
+}
+
+fn server(r: &mut Reader<'_>, spec: &spec::Server, state_dir: Option<&Path>) -> Server {
+    let state_dir_written = r.source.is_written(&spec.state_dir.span());
+    let idle = r.duration("server.tcp-idle-timeout", &spec.tcp_idle_timeout, SECOND..=10 * MINUTE);
+    let lifetime = r.duration("server.tcp-lifetime-max", &spec.tcp_lifetime_max, SECOND..=DAY);
+    if idle > lifetime {
+        let span = r.written(&[&spec.tcp_idle_timeout, &spec.tcp_lifetime_max]);
+        let (idle, lifetime) = (values::show_duration(idle), values::show_duration(lifetime));
+        r.refuse(
+            span,
+            format!(
+                "`server.tcp-idle-timeout` ({idle}) is longer than `tcp-lifetime-max` \
+                 ({lifetime}); write `tcp-idle-timeout = \"{lifetime}\"` or less instead"
+            ),
+        );
+    }
+    Server {
+        listen: listens(r, &spec.listen),
+        edns_size: r.number("server.edns-size", &spec.edns_size, 512..=4096) as u16,
+        state_dir: match state_dir {
+            Some(dir) if !state_dir_written => dir.to_owned(),
+            _ => r.path("server.state-dir", &spec.state_dir),
+        },
+        udp_workers: r.number("server.udp-workers", &spec.udp_workers, 0..=1024) as usize,
+        tcp_clients_max: r.number("server.tcp-clients-max", &spec.tcp_clients_max, 1..=1_000_000)
+            as usize,
+        tcp_idle_timeout: idle,
+        tcp_lifetime_max: lifetime,
+        tcp_queries_in_flight_max: r.number(
+            "server.tcp-queries-in-flight-max",
+            &spec.tcp_queries_in_flight_max,
+            1..=4096,
+        ) as usize,
+    }
+}
+
+fn listens(r: &mut Reader<'_>, written: &Spanned<Vec<Text>>) -> Vec<Listen> {
+    r.not_empty("server.listen", written, "[\"127.0.0.1:53\"]");
+    r.at_most("server.listen", written, LISTEN_MAX);
+    r.each_once("server.listen", written.get_ref(), values::listen)
+}
+
+fn kernel(r: &mut Reader<'_>, spec: &spec::Kernel) -> Kernel {
+    let modes = [
+        ("auto", KernelMode::Auto),
+        ("xdp", KernelMode::Xdp),
+        ("xdp-generic", KernelMode::XdpGeneric),
+        ("tc", KernelMode::Tc),
+        ("off", KernelMode::Off),
+    ];
+    let mode = r.one_of("kernel.mode", &spec.mode, &modes);
+    if mode != KernelMode::Off && spec.interfaces.get_ref().is_empty() {
+        r.refuse(
+            spec.interfaces.span(),
+            "`kernel.interfaces` is empty; write `interfaces = [\"lo\"]`, or `mode = \"off\"`, \
+             instead",
+        );
+    }
+    r.at_most("kernel.interfaces", &spec.interfaces, INTERFACES_MAX);
+    let read = |name: &str| values::interface(name).map(|()| name.to_owned());
+    let interfaces = r.each_once("kernel.interfaces", spec.interfaces.get_ref(), read);
+    let range = ENTRIES_MIN..=ENTRIES_MAX;
+    let entries = r.number("kernel.entries", &spec.entries, range.clone());
+    let mut larger = |key: &str, written: &Option<Number>, part: i64| match written {
+        Some(number) => r.number(key, number, range.clone()) as u32,
+        None => (entries / part).max(ENTRIES_MIN) as u32,
+    };
+    let entries = [
+        entries as u32,
+        larger("kernel.entries-256", &spec.entries_256, 8),
+        larger("kernel.entries-512", &spec.entries_512, 16),
+        larger("kernel.entries-1280", &spec.entries_1280, 64),
+    ];
+    Kernel {
+        mode,
+        interfaces,
+        entries,
+        lease: r.duration("kernel.lease", &spec.lease, SECOND..=5 * MINUTE),
+        pin_path: r.path("kernel.pin-path", &spec.pin_path),
+        event_sampling: r.number("kernel.event-sampling", &spec.event_sampling, 1..=1_000_000)
+            as u32,
+    }
+}
+
+fn cache(r: &mut Reader<'_>, spec: &spec::Cache) -> Cache {
+    let ttl_max = r.duration("cache.ttl-max", &spec.ttl_max, SECOND..=7 * DAY);
+    let ttl_min = r.duration("cache.ttl-min", &spec.ttl_min, Duration::ZERO..=HOUR);
+    if ttl_min > ttl_max {
+        let span = r.written(&[&spec.ttl_min, &spec.ttl_max]);
+        let (min, max) = (values::show_duration(ttl_min), values::show_duration(ttl_max));
+        r.refuse(
+            span,
+            format!(
+                "`cache.ttl-min` ({min}) is longer than `ttl-max` ({max}); \
+                 write `ttl-min = \"{max}\"` or less instead"
+            ),
+        );
+    }
+    let negative =
+        r.duration("cache.negative-ttl-max", &spec.negative_ttl_max, Duration::ZERO..=DAY);
+    Cache {
+        memory_max: r.size("cache.memory-max", &spec.memory_max, MIB..=TIB),
+        ttl_max,
+        ttl_min,
+        negative_ttl_max: negative,
+        failure_ttl: r.duration("cache.failure-ttl", &spec.failure_ttl, SECOND..=5 * MINUTE),
+        prefetch: spec.prefetch,
+    }
+}
+
+fn resolve(r: &mut Reader<'_>, spec: &spec::Resolve) -> Resolve {
+    if spec.mode.get_ref() == "recurse" {
+        r.refuse(
+            spec.mode.span(),
+            format!(
+                "`resolve.mode`: \"recurse\" is known, but not built yet: it comes with {}; \
+                 write `mode = \"forward\"` instead",
+                spec::RECURSION
+            ),
+        );
+    } else {
+        r.one_of("resolve.mode", &spec.mode, &[("forward", ResolveMode::Forward)]);
+    }
+    let sources = [("system", UpstreamFrom::System), ("none", UpstreamFrom::None)];
+    let (ipv4, ipv6) = (*spec.ipv4.get_ref(), *spec.ipv6.get_ref());
+    if !ipv4 && !ipv6 {
+        // One of them is in the file: the defaults have both on.
+        let span = if r.source.is_written(&spec.ipv4.span()) { &spec.ipv4 } else { &spec.ipv6 };
+        r.refuse(
+            span.span(),
+            "`resolve.ipv4` and `resolve.ipv6` are both off, so that no upstream can be asked; \
+             write `ipv4 = true` or `ipv6 = true` instead",
+        );
+    }
+    Resolve {
+        mode: ResolveMode::Forward,
+        upstream_from: r.one_of("resolve.upstream-from", &spec.upstream_from, &sources),
+        ipv4,
+        ipv6,
+        timeout: r.duration("resolve.timeout", &spec.timeout, 100 * MILLISECOND..=30 * SECOND),
+        queries_in_flight_max: r.number(
+            "resolve.queries-in-flight-max",
+            &spec.queries_in_flight_max,
+            1..=1_000_000,
+        ) as usize,
+        edns_size: r.number("resolve.edns-size", &spec.edns_size, 512..=4096) as u16,
+    }
+}
+
+fn upstreams(r: &mut Reader<'_>, written: &[Spanned<spec::Upstream>]) -> Vec<Upstream> {
+    if let Some(one_too_many) = written.get(UPSTREAMS_MAX) {
+        r.too_many(one_too_many.span(), "[[upstream]]", UPSTREAMS_MAX);
+    }
+    let mut names = HashSet::new();
+    let mut upstreams = Vec::new();
+    for upstream in written.iter().take(UPSTREAMS_MAX).map(Spanned::get_ref) {
+        let name = upstream.name.get_ref();
+        if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+            r.refuse(
+                upstream.name.span(),
+                format!(
+                    "`upstream.name` is a word of 1 to {NAME_MAX} octets; \
+                     write `name = \"office\"` instead"
+                ),
+            );
+        } else if !names.insert(name) {
+            r.refuse(
+                upstream.name.span(),
+                format!("a second upstream is named `{name}`; write `name = \"{name}-2\"` instead"),
+            );
+        }
+        let protocol = upstream.protocol.as_ref().map_or(Protocol::Udp, |text| protocol(r, text));
+        let zones = upstream.zones.as_ref().map_or_else(
+            || vec![".".to_owned()],
+            |zones| {
+                r.not_empty("upstream.zones", zones, "[\".\"]");
+                r.at_most("upstream.zones", zones, UPSTREAM_ZONES_MAX);
+                r.each_once("upstream.zones", zones.get_ref(), values::zone)
+            },
+        );
+        if let Some(address) = r.value("upstream.address", &upstream.address, values::upstream) {
+            upstreams.push(Upstream { name: name.clone(), address, protocol, zones });
+        }
+    }
+    upstreams
+}
+
+fn protocol(r: &mut Reader<'_>, text: &Text) -> Protocol {
+    if ["tls", "https", "h3", "quic"].contains(&text.get_ref().as_str()) {
+        r.refuse(
+            text.span(),
+            format!(
+                "`upstream.protocol`: \"{}\" is known, but not built yet: it comes with {}; \
+                 write `protocol = \"udp\"` instead",
+                text.get_ref(),
+                spec::TRANSPORTS
+            ),
+        );
+        return Protocol::Udp;
+    }
+    r.one_of("upstream.protocol", text, &[("udp", Protocol::Udp)])
+}
+
+fn zones(r: &mut Reader<'_>, written: &[Spanned<spec::Zone>]) -> Vec<Zone> {
+    if let Some(one_too_many) = written.get(ZONES_MAX) {
+        r.too_many(one_too_many.span(), "[[zone]]", ZONES_MAX);
+    }
+    let kinds = [
+        ("static", ZoneKind::Static),
+        ("transparent", ZoneKind::Transparent),
+        ("always-nxdomain", ZoneKind::AlwaysNxdomain),
+        ("refuse", ZoneKind::Refuse),
+    ];
+    let mut names = HashSet::new();
+    let mut zones = Vec::new();
+    let mut records_seen = 0;
+    for zone in written.iter().take(ZONES_MAX) {
+        let at = r.source.position(&zone.span());
+        let zone = zone.get_ref();
+        let kind = r.one_of("zone.kind", &zone.kind, &kinds);
+        records_seen += zone.records.len();
+        if records_seen > RECORDS_MAX {
+            r.too_many(zone.name.span(), "records", RECORDS_MAX);
+            break;
+        }
+        if let (ZoneKind::AlwaysNxdomain | ZoneKind::Refuse, Some(record)) =
+            (kind, zone.records.first())
+        {
+            r.refuse(
+                record.span(),
+                format!(
+                    "a zone of kind \"{}\" has no records; write `kind = \"static\"` instead, \
+                     or remove them",
+                    zone.kind.get_ref()
+                ),
+            );
+        }
+        let Some(name) = r.value("zone.name", &zone.name, values::zone) else { continue };
+        if !names.insert(name.clone()) {
+            r.refuse(
+                zone.name.span(),
+                format!(
+                    "a second zone is named `{name}`; write all its records below one `[[zone]]` \
+                     instead"
+                ),
+            );
+        }
+        let records = zone.records.iter().map(|record| Record {
+            text: record.get_ref().clone(),
+            at: r.source.position(&record.span()),
+        });
+        zones.push(Zone { name, kind, records: records.collect(), at });
+    }
+    zones
+}
+
+fn acl(r: &mut Reader<'_>, spec: &spec::Acl) -> Acl {
+    r.at_most("acl.allow", &spec.allow, PREFIXES_MAX);
+    r.at_most("acl.deny", &spec.deny, PREFIXES_MAX);
+    let allow = r.each_once("acl.allow", spec.allow.get_ref(), values::prefix);
+    let allowed: HashSet<IpNet> = allow.iter().copied().collect();
+    let mut deny = Vec::new();
+    for text in spec.deny.get_ref() {
+        let Some(prefix) = r.value("acl.deny", text, values::prefix) else { continue };
+        if allowed.contains(&prefix) {
+            let span =
+                if r.source.is_written(&text.span()) { text.span() } else { spec.allow.span() };
+            r.refuse(
+                span,
+                format!(
+                    "`{prefix}` is both in `acl.allow` and in `acl.deny`; write it in one of \
+                         them instead"
+                ),
+            );
+        }
+        if !deny.contains(&prefix) {
+            deny.push(prefix);
+        }
+    }
+    Acl { allow, deny }
+}
+
+fn metrics_listen(r: &mut Reader<'_>, spec: &spec::Metrics) -> Option<SocketAddr> {
+    if spec.listen.get_ref() == "off" {
+        return None;
+    }
+    r.value("metrics.listen", &spec.listen, values::socket)
+}
+
+fn log(r: &mut Reader<'_>, spec: &spec::Log) -> Log {
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    Log {
+        level: r.one_of("log.level", &spec.level, &levels),
+        format: r.one_of("log.format", &spec.format, &formats),
+        target: r.one_of("log.target", &spec.target, &[("stderr", LogTarget::Stderr)]),
+    }
+}
+
+/// What no section can see by itself.
+fn fits_together(r: &mut Reader<'_>, spec: &Spec, config: &Config) {
+    for written in spec.upstream.iter().map(Spanned::get_ref) {
+        let Ok(address) = values::upstream(written.address.get_ref()) else { continue };
+        let name = written.name.get_ref();
+        let (family, enabled) = match address {
+            SocketAddr::V4(_) => ("ipv4", config.resolve.ipv4),
+            SocketAddr::V6(_) => ("ipv6", config.resolve.ipv6),
+        };
+        if !enabled {
+            r.refuse(
+                written.address.span(),
+                format!(
+                    "upstream `{name}` can't be asked, because `resolve.{family}` is off; \
+                     write `{family} = true` below `[resolve]` instead"
+                ),
+            );
+        }
+        if config.server.listen.iter().any(|listen| is_listened(listen, address)) {
+            r.refuse(
+                written.address.span(),
+                format!(
+                    "upstream `{name}` is this server itself (`server.listen`); \
+                     write the address of another one instead"
+                ),
+            );
+        }
+    }
+    let nobody = config.resolve.upstream_from == UpstreamFrom::None;
+    if nobody && spec.upstream.is_empty() && spec.zone.is_empty() {
+        r.refuse(
+            spec.resolve.upstream_from.span(),
+            "`resolve.upstream-from`: there is nobody to ask, and no zone to answer from; \
+             write `upstream-from = \"system\"`, or add an `[[upstream]]` or a `[[zone]]`, instead",
+        );
+    }
+}
+
+/// Whether a question to `address` would come in at `listen`.
+fn is_listened(listen: &Listen, address: SocketAddr) -> bool {
+    let Listen::Socket(socket) = listen else { return false };
+    let same_family = socket.is_ipv4() == address.is_ipv4();
+    let wildcard = match socket.ip() {
+        IpAddr::V4(v4) => v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_unspecified(),
+    };
+    socket.port() == address.port()
+        && same_family
+        && (socket.ip() == address.ip() || wildcard && address.ip().is_loopback())
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+/// Fewer do not fill a per-CPU list of free elements.
+const ENTRIES_MIN: i64 = 256;
+/// 3.6 GB of the smallest class.
+const ENTRIES_MAX: i64 = 1 << 24;
+
+/// More addresses than a host has in practice; each takes sockets for every worker.
+const LISTEN_MAX: usize = 256;
+/// As many interfaces as the metrics keep apart.
+const INTERFACES_MAX: usize = 31;
+/// Each is probed when it is down.
+const UPSTREAMS_MAX: usize = 256;
+const UPSTREAM_ZONES_MAX: usize = 10_000;
+/// Long lists of names are for response policy zones, when they come.
+const ZONES_MAX: usize = 10_000;
+/// Records of all zones together.
+const RECORDS_MAX: usize = 100_000;
+/// Of one list; the kernel's map holds both.
+const PREFIXES_MAX: usize = 10_000;
+/// A name is a label of metrics, and a field of log lines.
+const NAME_MAX: usize = 64;

@@ -1,0 +1,153 @@
+//! What a reload changes: one log line's worth.
+//!
+//! Pure. Every key of the file is in one table here, with whether a running daemon can take a
+//! new value of it; the table is what `daemon` and the documents go by.
+
+use super::Config;
+
+/// Keys whose meaning differs between two configurations, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In effect from now on.
+    pub applied: Vec<&'static str>,
+    /// The old value stays until the daemon is restarted.
+    pub needs_restart: Vec<&'static str>,
+}
+
+impl Changes {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.applied.is_empty() && self.needs_restart.is_empty()
+    }
+}
+
+/// What differs between the configuration in use and the one just read.
+#[must_use]
+pub fn changes(old: &Config, new: &Config) -> Changes {
+    let mut changes = Changes::default();
+    for (key, when, differs) in KEYS {
+        if differs(old, new) {
+            match when {
+                Now => changes.applied.push(key),
+                Restart => changes.needs_restart.push(key),
+            }
+        }
+    }
+    changes
+}
+
+#[derive(Clone, Copy)]
+enum When {
+    Now,
+    Restart,
+}
+use When::{Now, Restart};
+
+type Differs = fn(&Config, &Config) -> bool;
+
+/// Sockets, maps and paths are made once, at start; the rest is looked up each time.
+const KEYS: &[(&str, When, Differs)] = &[
+    ("server.listen", Restart, |a, b| a.server.listen != b.server.listen),
+    ("server.edns-size", Now, |a, b| a.server.edns_size != b.server.edns_size),
+    ("server.state-dir", Restart, |a, b| a.server.state_dir != b.server.state_dir),
+    ("server.udp-workers", Restart, |a, b| a.server.udp_workers != b.server.udp_workers),
+    ("server.tcp-clients-max", Restart, |a, b| {
+        a.server.tcp_clients_max != b.server.tcp_clients_max
+    }),
+    ("server.tcp-idle-timeout", Restart, |a, b| {
+        a.server.tcp_idle_timeout != b.server.tcp_idle_timeout
+    }),
+    ("server.tcp-lifetime-max", Restart, |a, b| {
+        a.server.tcp_lifetime_max != b.server.tcp_lifetime_max
+    }),
+    ("server.tcp-queries-in-flight-max", Restart, |a, b| {
+        a.server.tcp_queries_in_flight_max != b.server.tcp_queries_in_flight_max
+    }),
+    ("kernel.mode", Restart, |a, b| a.kernel.mode != b.kernel.mode),
+    ("kernel.interfaces", Restart, |a, b| a.kernel.interfaces != b.kernel.interfaces),
+    ("kernel.entries", Restart, |a, b| a.kernel.entries[0] != b.kernel.entries[0]),
+    ("kernel.entries-256", Restart, |a, b| a.kernel.entries[1] != b.kernel.entries[1]),
+    ("kernel.entries-512", Restart, |a, b| a.kernel.entries[2] != b.kernel.entries[2]),
+    ("kernel.entries-1280", Restart, |a, b| a.kernel.entries[3] != b.kernel.entries[3]),
+    ("kernel.lease", Now, |a, b| a.kernel.lease != b.kernel.lease),
+    ("kernel.pin-path", Restart, |a, b| a.kernel.pin_path != b.kernel.pin_path),
+    ("kernel.event-sampling", Now, |a, b| a.kernel.event_sampling != b.kernel.event_sampling),
+    ("cache.memory-max", Restart, |a, b| a.cache.memory_max != b.cache.memory_max),
+    ("cache.ttl-max", Now, |a, b| a.cache.ttl_max != b.cache.ttl_max),
+    ("cache.ttl-min", Now, |a, b| a.cache.ttl_min != b.cache.ttl_min),
+    ("cache.negative-ttl-max", Now, |a, b| a.cache.negative_ttl_max != b.cache.negative_ttl_max),
+    ("cache.failure-ttl", Now, |a, b| a.cache.failure_ttl != b.cache.failure_ttl),
+    ("cache.prefetch", Now, |a, b| a.cache.prefetch != b.cache.prefetch),
+    ("resolve.mode", Now, |a, b| a.resolve.mode != b.resolve.mode),
+    ("resolve.upstream-from", Now, |a, b| a.resolve.upstream_from != b.resolve.upstream_from),
+    ("resolve.ipv4", Now, |a, b| a.resolve.ipv4 != b.resolve.ipv4),
+    ("resolve.ipv6", Now, |a, b| a.resolve.ipv6 != b.resolve.ipv6),
+    ("resolve.timeout", Now, |a, b| a.resolve.timeout != b.resolve.timeout),
+    ("resolve.queries-in-flight-max", Now, |a, b| {
+        a.resolve.queries_in_flight_max != b.resolve.queries_in_flight_max
+    }),
+    ("resolve.edns-size", Now, |a, b| a.resolve.edns_size != b.resolve.edns_size),
+    ("upstream", Now, |a, b| a.upstreams != b.upstreams),
+    ("zone", Now, |a, b| a.zones != b.zones),
+    ("acl.allow", Now, |a, b| a.acl.allow != b.acl.allow),
+    ("acl.deny", Now, |a, b| a.acl.deny != b.acl.deny),
+    ("metrics.listen", Restart, |a, b| a.metrics.listen != b.metrics.listen),
+    ("control.socket", Restart, |a, b| a.control.socket != b.control.socket),
+    ("log.level", Now, |a, b| a.log.level != b.log.level),
+    ("log.format", Restart, |a, b| a.log.format != b.log.format),
+    ("log.target", Restart, |a, b| a.log.target != b.log.target),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec;
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, "f").unwrap()
+    }
+
+    #[test]
+    fn every_key_of_the_file_is_in_the_table() {
+        let known: Vec<&str> = KEYS.iter().map(|(key, ..)| *key).collect();
+        let mut expected = Vec::new();
+        for section in spec::sections() {
+            if section.repeated {
+                expected.push(section.name.to_owned());
+            } else {
+                expected.extend(section.keys.iter().map(|key| format!("{}.{key}", section.name)));
+            }
+        }
+        assert_eq!(known, expected);
+    }
+
+    #[test]
+    fn a_reload_names_what_changed_and_what_waits_for_a_restart() {
+        let old = config("");
+        let new = config(
+            "[server]\nlisten = [\"127.0.0.1:5300\"]\nedns-size = 512\n\
+             [kernel]\nentries = 1024\n[[upstream]]\nname = \"a\"\naddress = \"192.0.2.1\"\n",
+        );
+        let changes = changes(&old, &new);
+        assert_eq!(changes.applied, ["server.edns-size", "upstream"]);
+        assert_eq!(
+            changes.needs_restart,
+            [
+                "server.listen",
+                "kernel.entries",
+                "kernel.entries-256",
+                "kernel.entries-512",
+                "kernel.entries-1280"
+            ]
+        );
+    }
+
+    #[test]
+    fn comments_and_moved_lines_change_nothing() {
+        let zone =
+            "[[zone]]\nname = \"a.\"\nkind = \"static\"\nrecords = [\"b 1 IN A 192.0.2.1\"]\n";
+        let moved = format!("# a comment\n\n{zone}");
+        assert!(changes(&config(zone), &config(&moved)).is_empty());
+        assert_eq!(config(zone), config(&moved));
+    }
+}

@@ -1,0 +1,305 @@
+//! The file as written: which sections and keys there are, and of which type.
+//!
+//! Says nothing about what is in range or what fits together: that is `meaning.rs`. Values
+//! keep the place they stand at, so that whoever refuses one can say where.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, DeserializeOwned, Visitor};
+use toml::Spanned;
+
+/// A string and its place.
+pub type Text = Spanned<String>;
+/// A number and its place. Signed and wide, so that any number gets as far as the check of
+/// its range, whose message says more than the type's.
+pub type Number = Spanned<i64>;
+
+/// All of the file; every section is there, because the defaults have it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Spec {
+    pub server: Server,
+    pub kernel: Kernel,
+    pub cache: Cache,
+    pub resolve: Resolve,
+    #[serde(default)]
+    pub upstream: Vec<Spanned<Upstream>>,
+    #[serde(default)]
+    pub zone: Vec<Spanned<Zone>>,
+    pub acl: Acl,
+    pub metrics: Metrics,
+    pub control: Control,
+    pub log: Log,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Server {
+    pub listen: Spanned<Vec<Text>>,
+    pub edns_size: Number,
+    pub state_dir: Text,
+    pub udp_workers: Number,
+    pub tcp_clients_max: Number,
+    pub tcp_idle_timeout: Text,
+    pub tcp_lifetime_max: Text,
+    pub tcp_queries_in_flight_max: Number,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Kernel {
+    pub mode: Text,
+    pub interfaces: Spanned<Vec<Text>>,
+    pub entries: Number,
+    #[serde(rename = "entries-256")]
+    pub entries_256: Option<Number>,
+    #[serde(rename = "entries-512")]
+    pub entries_512: Option<Number>,
+    #[serde(rename = "entries-1280")]
+    pub entries_1280: Option<Number>,
+    pub lease: Text,
+    pub pin_path: Text,
+    pub event_sampling: Number,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Cache {
+    pub memory_max: Text,
+    pub ttl_max: Text,
+    pub ttl_min: Text,
+    pub negative_ttl_max: Text,
+    pub failure_ttl: Text,
+    pub prefetch: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Resolve {
+    pub mode: Text,
+    pub upstream_from: Text,
+    pub ipv4: Spanned<bool>,
+    pub ipv6: Spanned<bool>,
+    pub timeout: Text,
+    pub queries_in_flight_max: Number,
+    pub edns_size: Number,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Upstream {
+    pub name: Text,
+    pub address: Text,
+    pub protocol: Option<Text>,
+    pub zones: Option<Spanned<Vec<Text>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Zone {
+    pub name: Text,
+    pub kind: Text,
+    #[serde(default)]
+    pub records: Vec<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Acl {
+    pub allow: Spanned<Vec<Text>>,
+    pub deny: Spanned<Vec<Text>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Metrics {
+    pub listen: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Control {
+    pub socket: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Log {
+    pub level: Text,
+    pub format: Text,
+    pub target: Text,
+}
+
+/// One section of the file: its name, its keys, and whether it is written once (`[name]`) or
+/// once for each thing (`[[name]]`).
+pub struct Section {
+    pub name: &'static str,
+    pub repeated: bool,
+    pub keys: &'static [&'static str],
+}
+
+/// Every section there is, in the order of [`Spec`].
+pub fn sections() -> Vec<Section> {
+    fn section<T: DeserializeOwned>(name: &'static str, repeated: bool) -> Section {
+        Section { name, repeated, keys: keys_of::<T>() }
+    }
+    vec![
+        section::<Server>("server", false),
+        section::<Kernel>("kernel", false),
+        section::<Cache>("cache", false),
+        section::<Resolve>("resolve", false),
+        section::<Upstream>("upstream", true),
+        section::<Zone>("zone", true),
+        section::<Acl>("acl", false),
+        section::<Metrics>("metrics", false),
+        section::<Control>("control", false),
+        section::<Log>("log", false),
+    ]
+}
+
+/// What to write for keys that the defaults do not show.
+pub const EXAMPLES: &[(&str, &str, &str)] = &[
+    ("kernel", "entries-256", "8192"),
+    ("kernel", "entries-512", "4096"),
+    ("kernel", "entries-1280", "1024"),
+    ("upstream", "name", "\"office\""),
+    ("upstream", "address", "\"192.0.2.1:53\""),
+    ("upstream", "protocol", "\"udp\""),
+    ("upstream", "zones", "[\".\"]"),
+    ("zone", "name", "\"home.arpa.\""),
+    ("zone", "kind", "\"static\""),
+    ("zone", "records", "[\"printer 300 IN A 192.0.2.7\"]"),
+];
+
+/// Sections and keys whose names are fixed already and whose work is still to be done. An
+/// empty key stands for the whole section.
+pub const LATER: &[(&str, &str, &str)] = &[
+    ("server", "tls-listen", TRANSPORTS),
+    ("server", "https-listen", TRANSPORTS),
+    ("server", "quic-listen", TRANSPORTS),
+    ("server", "h3-listen", TRANSPORTS),
+    ("server", "tls-cert", TRANSPORTS),
+    ("server", "tls-key", TRANSPORTS),
+    ("server", "proxy-protocol-from", "the PROXY protocol"),
+    ("server", "clock", "test rigs"),
+    ("cache", "serve-stale", "serve-stale"),
+    ("cache", "persist", "the cache on disk"),
+    ("resolve", "root-hints", RECURSION),
+    ("resolve", "prime-root", RECURSION),
+    ("resolve", "qname-minimisation", RECURSION),
+    ("resolve", "case-randomisation", RECURSION),
+    ("resolve", "harden-glue", RECURSION),
+    ("resolve", "query-source", RECURSION),
+    ("resolve", "allow-server", RECURSION),
+    ("resolve", "builtin-zones", RECURSION),
+    ("resolve", "background-queries", RECURSION),
+    ("upstream", "server-name", TRANSPORTS),
+    ("upstream", "pins", TRANSPORTS),
+    ("zone", "mode", RECURSION),
+    ("zone", "upstreams", RECURSION),
+    ("zone", "agree", AGREEMENT),
+    ("zone", "match", AGREEMENT),
+    ("zone", "max-stale", AGREEMENT),
+    ("zone", "agreed-ttl-max", AGREEMENT),
+    ("zone", "agree-lease", AGREEMENT),
+    ("zone", "agree-timeout", AGREEMENT),
+    ("zone", "certificates", CERTIFICATES),
+    ("zone", "annotate", CERTIFICATES),
+    ("zone", "hold", CERTIFICATES),
+    ("zone", "egress", CERTIFICATES),
+    ("control", "listen", "the control API over TCP"),
+    ("control", "roles", "the control API over TCP"),
+    ("control", "dashboard", "the dashboard"),
+    ("dnssec", "", "DNSSEC validation"),
+    ("view", "", "views"),
+    ("rate-limit", "", "rate limits"),
+    ("rpz", "", "response policy zones"),
+    ("cookies", "", "DNS cookies"),
+    ("privacy", "", "the query log"),
+    ("certificates", "", CERTIFICATES),
+    ("cluster", "", AGREEMENT),
+    ("analytics", "", "analytics"),
+    ("dnstap", "", "dnstap"),
+];
+
+pub const TRANSPORTS: &str = "encrypted transports";
+pub const RECURSION: &str = "recursion";
+const AGREEMENT: &str = "the cluster";
+const CERTIFICATES: &str = "certificate verification";
+
+/// The keys that `T`'s derive accepts: it tells them to whoever deserialises it.
+fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    match T::deserialize(Asking) {
+        Err(Told(keys)) => keys,
+        Ok(_) => unreachable!("a section always has keys"),
+    }
+}
+
+/// A deserializer that has nothing to give, and listens to what it is asked for.
+struct Asking;
+
+/// The keys it was asked for.
+#[derive(Debug)]
+struct Told(&'static [&'static str]);
+
+impl<'de> de::Deserializer<'de> for Asking {
+    type Error = Told;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        keys: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Told> {
+        Err(Told(keys))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Told> {
+        Err(Told(&[]))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier
+        ignored_any
+    }
+}
+
+impl de::Error for Told {
+    fn custom<T: fmt::Display>(_message: T) -> Self {
+        Self(&[])
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl std::error::Error for Told {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_know_their_keys_by_the_names_of_the_file() {
+        let sections = sections();
+        let kernel = sections.iter().find(|s| s.name == "kernel").unwrap();
+        assert!(kernel.keys.contains(&"pin-path") && kernel.keys.contains(&"entries-1280"));
+        let names: Vec<&str> = sections.iter().map(|s| s.name).collect();
+        assert_eq!(names, keys_of::<Spec>());
+    }
+
+    #[test]
+    fn no_key_is_both_built_and_to_come() {
+        for section in sections() {
+            for (name, key, _) in LATER {
+                assert!(*name != section.name || !key.is_empty(), "{name} is built");
+                assert!(*name != section.name || !section.keys.contains(key), "{name}.{key}");
+            }
+        }
+    }
+}
