@@ -6,3 +6,5 @@ pub mod dns;
 pub mod kernel;
 pub mod log;
 pub mod metrics;
+pub mod pipeline;
+pub mod server;

@@ -89,6 +89,10 @@ label! {
         Response = "response",
         /// A source nobody can be answered at: port 0, a broadcast or multicast address.
         Source = "source",
+        /// Sent to a broadcast or multicast address: nobody answers from there.
+        Destination = "destination",
+        /// Longer than any query we take.
+        Oversize = "oversize",
         /// More queries at once than the server's bound.
         Busy = "busy",
         /// The answer was made and the system would not send it.

@@ -1,0 +1,132 @@
+//! Opens the sockets that clients find us by, and says plainly why one cannot
+//! be opened. Sets every option they have; what happens on them is not its.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+    set_socket_recv_buffer_size_force,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::ServerError;
+use super::holder::{self, Held};
+use crate::kernel::datagrams;
+use crate::pipeline::Transport;
+
+/// A UDP socket on `address`, one of several that share it.
+pub fn udp(address: SocketAddr) -> Result<Socket, ServerError> {
+    let failed = |error| failure(address, Transport::Udp, error);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
+        .map_err(failed)?;
+    prepare_udp(&socket, address).map_err(failed)?;
+    socket.bind(&address.into()).map_err(failed)?;
+    Ok(socket)
+}
+
+/// A listening TCP socket on `address`.
+pub fn tcp(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let failed = |error| failure(address, Transport::Tcp, error);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+        .map_err(failed)?;
+    prepare(&socket, address).map_err(failed)?;
+    // A restart must not wait for connections of the one before to die.
+    socket.set_reuse_address(true).map_err(failed)?;
+    socket.set_reuse_port(true).map_err(failed)?;
+    socket.bind(&address.into()).map_err(failed)?;
+    socket.listen(BACKLOG).map_err(failed)?;
+    Ok(socket.into())
+}
+
+/// Makes sure that nobody else has `address`. Our sockets share theirs, and the
+/// kernel would let any process of our user share it too, each getting some of
+/// the queries; so a socket that shares with nobody is tried first.
+pub fn check_free(address: SocketAddr, transport: Transport) -> Result<(), ServerError> {
+    let kind = match transport {
+        Transport::Udp => Type::DGRAM,
+        Transport::Tcp => Type::STREAM,
+    };
+    let tried = Socket::new(Domain::for_address(address), kind, None).and_then(|socket| {
+        prepare(&socket, address)?;
+        if transport == Transport::Tcp {
+            socket.set_reuse_address(true)?;
+        }
+        socket.bind(&address.into())
+    });
+    match tried {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::ADDRINUSE) => {
+            match holder::find(address, transport) {
+                // A wildcard beside one of its own addresses.
+                Held::Ourselves => Ok(()),
+                held => Err(ServerError::InUse { address, transport, held }),
+            }
+        }
+        Err(error) => Err(failure(address, transport, error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Whether the machine has this address now. Asked of the kernel, which knows
+/// about local routes and namespaces what a list of interfaces does not show.
+pub fn is_present(address: SocketAddr) -> bool {
+    let mut anywhere = address;
+    anywhere.set_port(0);
+    let tried = Socket::new(Domain::for_address(address), Type::DGRAM, None)
+        .and_then(|socket| socket.bind(&anywhere.into()));
+    // Other errors (no descriptors left) say nothing about the address.
+    !tried.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL))
+}
+
+fn prepare_udp(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    prepare(socket, address)?;
+    socket.set_reuse_port(true)?;
+    // Answers fit a packet or are truncated by us. Path MTU messages are not
+    // believed, for a forged one makes us send fragments, and fragments can be
+    // replaced on their way (RFC 9715 section 3.1).
+    if address.is_ipv4() {
+        set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::OMIT)?;
+    } else {
+        set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::OMIT)?;
+    }
+    if address.ip().is_unspecified() {
+        datagrams::tell_destination(socket.as_fd(), address.is_ipv6())?;
+    }
+    // Past the system's limit with the privilege for it, else up to the limit.
+    // With neither we have what we have.
+    if set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_OCTETS).is_err() {
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_OCTETS);
+    }
+    Ok(())
+}
+
+fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    match address.ip() {
+        IpAddr::V4(_) => socket.set_freebind_v4(true),
+        IpAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_freebind_v6(true)
+        }
+    }
+}
+
+fn failure(address: SocketAddr, transport: Transport, error: io::Error) -> ServerError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::ADDRINUSE) => {
+            ServerError::InUse { address, transport, held: holder::find(address, transport) }
+        }
+        Some(Errno::ACCESS | Errno::PERM) => ServerError::Denied { address, transport },
+        Some(Errno::AFNOSUPPORT) => ServerError::NoFamily { address, transport },
+        _ => ServerError::Open { address, transport, error },
+    }
+}
+
+/// Queries waiting in one UDP socket, by memory: some 10 ms of full load. More
+/// would only be answered after the client asked again.
+const RECEIVE_BUFFER_OCTETS: usize = 1 << 20;
+
+/// TCP connections waiting to be accepted; the system may have a lower limit.
+const BACKLOG: i32 = 1_024;
