@@ -7,4 +7,5 @@ pub mod kernel;
 pub mod log;
 pub mod metrics;
 pub mod pipeline;
+pub mod resolver;
 pub mod server;

@@ -1,0 +1,397 @@
+//! Does what the machines decide: sockets, timers, ids, logs and counts.
+//!
+//! Tasks, and what becomes of them:
+//!
+//! - a **flight** for each question, at most `flights_max`. It ends with an answer, at the latest
+//!   after `timeout`; nobody waits for it longer. If it dies, its waiters get SERVFAIL.
+//! - an **attempt** for each question to an upstream, at most [`ATTEMPTS_MAX`] a flight and
+//!   [`SOCKETS_MAX`] in all. It outlives its flight until it is clear how the upstream did, but
+//!   no longer than [`SILENT_AFTER`]: a slow upstream is learned from even when a faster one won.
+//!   Dropped with the runtime, it closes its socket.
+//! - the **look for loops** once after the start; it ends after sending.
+//!
+//! [`ATTEMPTS_MAX`]: super::machine::ATTEMPTS_MAX
+
+mod exchange;
+mod resolv_conf;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, info, warn};
+
+use crate::clock::boot_now;
+use crate::dns::{Answer, Ede, Name, Query, rcode, rtype};
+use crate::metrics::{Metrics, Outcome, UpstreamMetrics};
+
+use super::Settings;
+use super::flights::{Flights, Joined};
+use super::machine::{ATTEMPTS_MAX, Ask, Attempt, Came, Input, Machine, Output, Transport};
+use super::upstreams::{Change, Report, UpstreamId, UpstreamState, Upstreams};
+use super::wire::Reject;
+
+use exchange::{Exchange, Trouble, random};
+pub use resolv_conf::read_system_resolvers;
+
+/// All clones of a resolver, and its tasks, hold this.
+pub(super) struct Shared {
+    settings: ArcSwap<Settings>,
+    board: Mutex<Board>,
+    flights: Mutex<Flights<oneshot::Sender<Answer>>>,
+    sockets: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+/// What is known about upstreams, and where it is counted.
+struct Board {
+    upstreams: Upstreams,
+    metrics: HashMap<UpstreamId, UpstreamMetrics>,
+}
+
+impl Shared {
+    pub(super) fn start(settings: Settings, metrics: Arc<Metrics>) -> Arc<Self> {
+        let shared = Arc::new(Self {
+            flights: Mutex::new(Flights::new(settings.flights_max)),
+            board: Mutex::new(Board { upstreams: Upstreams::default(), metrics: HashMap::new() }),
+            settings: ArcSwap::from_pointee(settings),
+            sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
+            metrics,
+        });
+        shared.take_over_upstreams();
+        let weak = Arc::downgrade(&shared);
+        tokio::spawn(async move {
+            sleep(LISTENERS_STAND_AFTER).await;
+            if let Some(shared) = weak.upgrade() {
+                shared.look_for_loops();
+            }
+        });
+        shared
+    }
+
+    pub(super) async fn resolve(self: &Arc<Self>, query: Query) -> Answer {
+        let query = Arc::new(query);
+        let (waiter, answer) = oneshot::channel();
+        let joined = {
+            let mut flights = self.flights.lock();
+            let joined = flights.join(&query, waiter);
+            self.count_flights(&flights);
+            joined
+        };
+        match joined {
+            Joined::Follows => {}
+            Joined::Leads => {
+                // Made here, so that the flight lands even if its task is never polled.
+                let landing = Landing { shared: Arc::clone(self), query: Some(query) };
+                tokio::spawn(landing.fly());
+            }
+            Joined::Shed => {
+                self.metrics.resolver_flights_shed.inc();
+                return failure("too many questions wait for upstreams");
+            }
+        }
+        answer.await.unwrap_or_else(|_| failure("the resolver was stopped"))
+    }
+
+    /// One question, from the plan to the answer.
+    async fn fly(self: &Arc<Self>, query: &Arc<Query>) -> Answer {
+        let settings = self.settings.load_full();
+        let now = boot_now();
+        let deadline = Instant::now() + settings.timeout;
+        let plan = self.board.lock().upstreams.plan(now, &query.name);
+        let (results, mut came) = mpsc::channel(ATTEMPTS_MAX);
+        if let Some(probe) = plan.probe {
+            let ask = Ask {
+                attempt: 0,
+                upstream: probe.id,
+                transport: Transport::Udp,
+                edns: probe.edns,
+                downgraded: false,
+            };
+            self.attempt(ask, query, &settings, deadline, None);
+        }
+        let mut machine =
+            Machine::new(now, &plan.candidates, settings.timeout, settings.failure_ttl);
+        let mut outputs = Vec::new();
+        machine.step(now, Input::Start, &mut outputs);
+        loop {
+            for output in outputs.drain(..) {
+                match output {
+                    Output::Ask(ask) => {
+                        self.attempt(ask, query, &settings, deadline, Some(results.clone()));
+                    }
+                    Output::Done(answer) => return answer,
+                }
+            }
+            let wake = machine.wake_at().unwrap_or_default();
+            let input = tokio::select! {
+                Some((attempt, came)) = came.recv() => Input::Came(attempt, came),
+                () = sleep(wake.saturating_since(boot_now())) => Input::Wake,
+            };
+            machine.step(boot_now(), input, &mut outputs);
+        }
+    }
+
+    /// Starts one attempt. Without `results` nobody waits for it: a probe.
+    fn attempt(
+        self: &Arc<Self>,
+        ask: Ask,
+        query: &Arc<Query>,
+        settings: &Arc<Settings>,
+        deadline: Instant,
+        results: Option<mpsc::Sender<(Attempt, Came)>>,
+    ) {
+        let spec = self.board.lock().upstreams.sent(ask.upstream);
+        let permit = Arc::clone(&self.sockets).try_acquire_owned();
+        let (Some(spec), Ok(permit)) = (spec, permit) else {
+            // Taken away by a reload, or no socket is left. Neither says anything about it.
+            if let Some(results) = results {
+                // There is room for one result of each attempt.
+                let _ = results.try_send((ask.attempt, Came::Unreachable));
+            }
+            return;
+        };
+        let exchange =
+            Exchange { ask, spec, query: Arc::clone(query), settings: Arc::clone(settings) };
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let _permit = permit;
+            shared.see_through(&exchange, deadline, results).await;
+        });
+    }
+
+    /// Waits for what comes of an exchange, and tells the flight and the books.
+    async fn see_through(
+        &self,
+        exchange: &Exchange,
+        deadline: Instant,
+        results: Option<mpsc::Sender<(Attempt, Came)>>,
+    ) {
+        let started = Instant::now();
+        let mut running = pin!(exchange.run());
+        let silent = (started + SILENT_AFTER).min(deadline);
+        let mut ended = timeout_at(silent, &mut running).await.ok();
+        if ended.is_none() {
+            self.report(exchange, Report::Silent);
+            // While the flight is in the air, a late answer is still one.
+            if let Some(results) = &results {
+                tokio::select! {
+                    late = timeout_at(deadline, running) => ended = late.ok(),
+                    () = results.closed() => {}
+                }
+            }
+        }
+        let Some(ended) = ended else { return self.count(exchange, Outcome::Timeout) };
+        let took = started.elapsed();
+        let (report, outcome, came) = match ended {
+            Ok(answer) => {
+                if exchange.ask.downgraded {
+                    self.board.lock().upstreams.avoid_edns(boot_now(), exchange.ask.upstream);
+                }
+                (Some(Report::Answered(took)), Outcome::Answer, Came::Answer(answer))
+            }
+            Err(trouble) => {
+                debug!(upstream = &*exchange.spec.name, %trouble, "upstream gave no answer");
+                sort(trouble, took)
+            }
+        };
+        self.count(exchange, outcome);
+        if let Some(report) = report {
+            self.report(exchange, report);
+        }
+        if let Some(results) = results {
+            // The flight may have ended meanwhile.
+            let _ = results.try_send((exchange.ask.attempt, came));
+        }
+    }
+
+    fn count(&self, exchange: &Exchange, outcome: Outcome) {
+        if let Some(metrics) = self.board.lock().metrics.get(&exchange.ask.upstream) {
+            metrics.queries(outcome).inc();
+        }
+    }
+
+    fn report(&self, exchange: &Exchange, report: Report) {
+        let id = exchange.ask.upstream;
+        let mut board = self.board.lock();
+        let change = board.upstreams.report(boot_now(), id, report);
+        let Some(metrics) = board.metrics.get(&id) else { return };
+        if let Report::Answered(took) = report {
+            metrics.duration.observe(took.as_secs_f64());
+        }
+        let upstream = &*exchange.spec.name;
+        // At most one line of each kind in a back-off.
+        match change {
+            Some(Change::SetAside(pause)) => {
+                metrics.healthy.set(0);
+                warn!(upstream, ?pause, "upstream set aside");
+            }
+            Some(Change::Back) => {
+                metrics.healthy.set(1);
+                info!(upstream, "upstream is back");
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn reconfigure(self: &Arc<Self>, settings: Settings) {
+        self.flights.lock().set_max(settings.flights_max);
+        self.settings.store(Arc::new(settings));
+        self.take_over_upstreams();
+        self.look_for_loops();
+    }
+
+    fn take_over_upstreams(&self) {
+        let settings = self.settings.load();
+        let usable = settings.upstreams.iter().filter(|upstream| match upstream.address {
+            SocketAddr::V4(_) => settings.ipv4,
+            SocketAddr::V6(_) => settings.ipv6,
+        });
+        let mut board = self.board.lock();
+        let Board { upstreams, metrics } = &mut *board;
+        upstreams.reconfigure(usable.cloned());
+        let names: Vec<&str> = upstreams.ids().map(|(_, spec)| &*spec.name).collect();
+        self.metrics.retain_upstreams(&names);
+        *metrics = upstreams
+            .ids()
+            .map(|(id, spec)| (id, self.metrics.upstream(&spec.name)))
+            .inspect(|(_, handles)| handles.healthy.set(1))
+            .collect();
+        // Those that are set aside stay so.
+        for (state, (id, _)) in upstreams.states(boot_now()).iter().zip(upstreams.ids()) {
+            if matches!(state.health, super::Health::SetAside(_))
+                && let Some(handles) = metrics.get(&id)
+            {
+                handles.healthy.set(0);
+            }
+        }
+    }
+
+    pub(super) fn look_for_loops(self: &Arc<Self>) {
+        let probes = self.board.lock().upstreams.expect_probes(random);
+        let settings = self.settings.load_full();
+        for (upstream, name) in probes {
+            let query = Arc::new(Query {
+                name,
+                qtype: rtype::TXT,
+                dnssec_ok: false,
+                checking_disabled: false,
+                view: 0,
+            });
+            let ask = Ask {
+                attempt: 0,
+                upstream,
+                transport: Transport::Udp,
+                edns: true,
+                downgraded: false,
+            };
+            self.attempt(ask, &query, &settings, Instant::now() + SILENT_AFTER, None);
+        }
+    }
+
+    pub(super) fn is_own_probe(&self, name: &Name) -> bool {
+        let mut board = self.board.lock();
+        let Some((upstream, news)) = board.upstreams.recognise(name) else { return false };
+        self.metrics.upstream_loops.inc();
+        if news {
+            for (id, spec) in board.upstreams.ids() {
+                if spec.name == upstream
+                    && let Some(handles) = board.metrics.get(&id)
+                {
+                    handles.healthy.set(0);
+                }
+            }
+            warn!(%upstream, "upstream leads back to us and is not asked any more");
+        }
+        true
+    }
+
+    pub(super) fn states(&self) -> Vec<UpstreamState> {
+        self.board.lock().upstreams.states(boot_now())
+    }
+
+    fn count_flights(&self, flights: &Flights<oneshot::Sender<Answer>>) {
+        self.metrics.resolver_flights.set(i64::try_from(flights.len()).unwrap_or(i64::MAX));
+    }
+}
+
+/// Ends a flight, whatever became of it.
+struct Landing {
+    shared: Arc<Shared>,
+    /// None once landed: the next flight for the same question may be under way by then.
+    query: Option<Arc<Query>>,
+}
+
+impl Landing {
+    async fn fly(mut self) {
+        let Some(query) = self.query.clone() else { return };
+        let answer = self.shared.fly(&query).await;
+        for waiter in self.take_waiters() {
+            // Who waited may be gone.
+            let _ = waiter.send(answer.clone());
+        }
+    }
+
+    fn take_waiters(&mut self) -> Vec<oneshot::Sender<Answer>> {
+        let Some(query) = self.query.take() else { return Vec::new() };
+        let mut flights = self.shared.flights.lock();
+        let waiters = flights.land(&query);
+        self.shared.count_flights(&flights);
+        waiters
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        // Waiters that are left see their channel close.
+        drop(self.take_waiters());
+    }
+}
+
+/// What trouble means for the upstream, for the metrics, and for the flight.
+fn sort(trouble: Trouble, took: Duration) -> (Option<Report>, Outcome, Came) {
+    let reject = match trouble {
+        // Sockets that we have not got say nothing about the upstream.
+        Trouble::Here(_) => return (None, Outcome::Unreachable, Came::Unreachable),
+        Trouble::There(_) => {
+            return (Some(Report::Unreachable), Outcome::Unreachable, Came::Unreachable);
+        }
+        Trouble::Reject(reject) => reject,
+    };
+    let (report, outcome, came) = match reject {
+        Reject::Truncated => (Report::Answered(took), Outcome::Truncated, Came::Truncated),
+        Reject::NoEdns => (Report::Failed, Outcome::Failure, Came::NoEdns),
+        Reject::Rcode(2, ede) => (Report::Failed, Outcome::Failure, Came::Refused(ede)),
+        Reject::Rcode(_, ede) => (Report::Useless, Outcome::Failure, Came::Refused(ede)),
+        Reject::Referral => (Report::Useless, Outcome::Failure, Came::Refused(None)),
+        Reject::Foreign(_) | Reject::Malformed(_) | Reject::Records(_) => {
+            (Report::Useless, Outcome::Malformed, Came::Refused(None))
+        }
+    };
+    (Some(report), outcome, came)
+}
+
+/// A failure of ours; not to be remembered.
+fn failure(text: &str) -> Answer {
+    let ede = Ede { code: 0, text: text.to_owned() };
+    Answer::empty(rcode::SERVFAIL, Duration::ZERO, Some(ede))
+}
+
+/// Sockets towards upstreams, late attempts and probes included. Well below the ports the kernel
+/// draws from (28,232), so that they stay hard to guess.
+const SOCKETS_MAX: usize = 12_288;
+
+/// An attempt without an answer for so long counts against the upstream.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+
+/// How long the daemon may take to listen after the resolver was made.
+const LISTENERS_STAND_AFTER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

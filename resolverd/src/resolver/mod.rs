@@ -1,0 +1,105 @@
+//! Asking others: a forwarding resolver.
+//!
+//! The door. A [`Resolver`] takes a question and comes back with an answer, whatever happens:
+//! failures are SERVFAIL answers with an extended error (RFC 8914). It keeps no answers; that is
+//! the cache's work, for as long as [`Answer::life`] says.
+//!
+//! ```text
+//!   resolve ──▶ flights ──▶ upstreams ──▶ machine ──▶ wire ──▶ sockets
+//!               one for      whom to       what        octets   (driver)
+//!               each         ask           next
+//! ```
+//!
+//! Each attempt uses a fresh socket with a random port and a random id. An upstream that leads
+//! back to us is found by asking each for a name of ours that nobody can guess
+//! (`<16 hexadecimal digits>.loop.resolverd.test.`): when that question comes in,
+//! [`Resolver::is_own_probe`] knows it.
+
+pub mod driver;
+pub mod flights;
+pub mod machine;
+pub mod system;
+pub mod upstreams;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dns::{Answer, Name, Query};
+use crate::metrics::Metrics;
+
+pub use driver::read_system_resolvers;
+pub use system::exclude;
+pub use upstreams::{Health, UpstreamSpec, UpstreamState};
+
+/// What the resolver is to do. May be changed while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bounds on how long answers are believed; whole seconds count.
+    pub ttl_min: Duration,
+    pub ttl_max: Duration,
+    pub negative_ttl_max: Duration,
+    /// How long a failure is remembered (RFC 9520 section 3.2).
+    pub failure_ttl: Duration,
+    /// For one question as a whole, all attempts included.
+    pub timeout: Duration,
+    /// What our OPT says to upstreams.
+    pub edns_size: u16,
+    /// Questions under way at once; past it the answer is SERVFAIL at once.
+    pub flights_max: usize,
+    /// Whether upstreams may be asked over IPv4, and over IPv6.
+    pub ipv4: bool,
+    pub ipv6: bool,
+    /// In the order in which they are asked until they are measured.
+    pub upstreams: Vec<UpstreamSpec>,
+}
+
+/// Cheap to clone: all clones are one resolver.
+///
+/// Questions under way go on when the last clone is dropped, until they are answered or their
+/// time is over.
+#[derive(Clone)]
+pub struct Resolver {
+    shared: Arc<driver::Shared>,
+}
+
+impl Resolver {
+    /// Must be called within a tokio runtime. A moment later, when the listeners can be expected
+    /// to stand, upstreams are tried for loops.
+    #[must_use]
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+        Self { shared: driver::Shared::start(settings, metrics) }
+    }
+
+    /// The answer to `query`, from an upstream or made of their failure. Who asks what is under
+    /// way already gets the same answer. Dropping the future costs the answer, not the question.
+    pub async fn resolve(&self, query: Query) -> Answer {
+        self.shared.resolve(query).await
+    }
+
+    /// Takes over new settings. Questions under way end as they began. What is known about
+    /// upstreams that stay is kept, and all are tried for loops anew.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.shared.reconfigure(settings);
+    }
+
+    /// Asks every upstream for its name of ours. For callers that know better than `new` when
+    /// all listeners stand, or that the network changed.
+    pub fn look_for_loops(&self) {
+        self.shared.look_for_loops();
+    }
+
+    /// Whether a query that came in is one of ours that came back. The upstream it went to is not
+    /// asked any more until the next change. The caller refuses such a query: resolving it would
+    /// go round once more.
+    #[must_use]
+    pub fn is_own_probe(&self, name: &Name) -> bool {
+        self.shared.is_own_probe(name)
+    }
+
+    /// How the upstreams stand, in the order of the configuration.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<UpstreamState> {
+        self.shared.states()
+    }
+}

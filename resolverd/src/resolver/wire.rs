@@ -1,0 +1,356 @@
+//! Questions to upstreams as octets, and octets from upstreams as answers.
+//!
+//! Pure: the driver brings ids, sockets and the time. [`accept`] believes nothing that was not
+//! asked for: the id, the question, and a chain of aliases that begins at the question's name.
+//! What is left is written anew, so that no octet of an upstream's header, OPT or layout gets
+//! into a cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dns::records::{self, Record, RecordError};
+use crate::dns::{Answer, Ede, Name, Query, Source, rcode, rtype};
+
+/// The bounds on how long an answer is believed, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TtlBounds {
+    pub ttl_min: u32,
+    pub ttl_max: u32,
+    pub negative_ttl_max: u32,
+}
+
+/// What was asked, to compare with what comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub query: &'a Query,
+    pub id: u16,
+    /// Whether the question had an OPT.
+    pub edns: bool,
+    pub upstream: &'a Arc<str>,
+    pub bounds: TtlBounds,
+    /// Seconds since 1970 modulo 2^32, which is how RRSIGs say when they expire.
+    pub wall_secs: u32,
+}
+
+/// Why octets are not the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// Not an answer to this question: late, or forged. Over UDP the true one may still come.
+    Foreign(&'static str),
+    /// TC: to be asked again over TCP.
+    Truncated,
+    /// It did not understand the OPT (RFC 6891 section 7): to be asked again without.
+    NoEdns,
+    /// An RCODE that says "ask somebody else", and what the upstream says about it.
+    Rcode(u16, Option<Ede>),
+    /// A referral: this is no resolver, or not ours.
+    Referral,
+    Malformed(&'static str),
+    Records(RecordError),
+}
+
+/// The question to an upstream. `edns_size` is what our OPT offers; without it there is none.
+#[must_use]
+pub fn question(query: &Query, id: u16, edns_size: Option<u16>) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(12 + 255 + 4 + 11);
+    wire.extend_from_slice(&id.to_be_bytes());
+    let cd = if query.checking_disabled { FLAG_CD } else { 0 };
+    wire.extend_from_slice(&(FLAG_RD | cd).to_be_bytes());
+    for count in [1, 0, 0, u16::from(edns_size.is_some())] {
+        wire.extend_from_slice(&count.to_be_bytes());
+    }
+    wire.extend_from_slice(query.name.as_wire());
+    wire.extend_from_slice(&query.qtype.to_be_bytes());
+    wire.extend_from_slice(&CLASS_IN.to_be_bytes());
+    if let Some(size) = edns_size {
+        // RFC 6891 section 6.1.2: the root, OPT, our size, RCODE and version 0, flags, no option.
+        wire.push(0);
+        wire.extend_from_slice(&rtype::OPT.to_be_bytes());
+        wire.extend_from_slice(&size.to_be_bytes());
+        let flags: u32 = if query.dnssec_ok { OPT_DO } else { 0 };
+        wire.extend_from_slice(&flags.to_be_bytes());
+        wire.extend_from_slice(&[0; 2]);
+    }
+    wire
+}
+
+/// Makes an answer of what came, or says why not.
+pub fn accept(asked: &Asked<'_>, message: &[u8]) -> Result<Answer, Reject> {
+    let header = Header::read(message)?;
+    let at = header.check(asked, message)?;
+    if header.flags & FLAG_TC != 0 {
+        return Err(Reject::Truncated);
+    }
+    let [_, an, ns, ar] = header.counts;
+    let (mut answers, at) = records::read(message, at, an)?;
+    let (mut authority, at) = records::read(message, at, ns)?;
+    let (additional, _) = records::read(message, at, ar)?;
+    let opt = additional.iter().find(|record| record.rtype == rtype::OPT);
+    match header.rcode(opt) {
+        0 | 3 => {}
+        // BADVERS cannot come but for an OPT; the others are meant so by servers without EDNS.
+        16 if asked.edns => return Err(Reject::NoEdns),
+        1 | 4 if asked.edns && opt.is_none() => return Err(Reject::NoEdns),
+        other => return Err(Reject::Rcode(other, opt.and_then(extended_error))),
+    }
+    answers.retain(|record| record.class == CLASS_IN);
+    authority.retain(|record| record.class == CLASS_IN);
+
+    let chain = Chain::follow(asked.query, answers)?;
+    let nxdomain = header.rcode(opt) == u16::from(rcode::NXDOMAIN);
+    if nxdomain && chain.complete {
+        return Err(Reject::Malformed("NXDOMAIN with the records that do not exist"));
+    }
+    let refers = |record: &Record| record.rtype == rtype::NS;
+    let soa = authority.iter().any(|record| record.rtype == rtype::SOA);
+    let recursive = header.flags & FLAG_RA != 0;
+    if chain.kept.is_empty() && !nxdomain && !recursive && !soa && authority.iter().any(refers) {
+        return Err(Reject::Referral);
+    }
+    conclude(asked, chain, authority, if nxdomain { rcode::NXDOMAIN } else { rcode::NOERROR })
+}
+
+/// Sets the times and writes the answer.
+fn conclude(
+    asked: &Asked<'_>,
+    chain: Chain,
+    authority: Vec<Record>,
+    rcode: u8,
+) -> Result<Answer, Reject> {
+    let TtlBounds { ttl_min, ttl_max, negative_ttl_max } = asked.bounds;
+    let mut answers = chain.kept;
+    for record in &mut answers {
+        record.ttl = believable(record.ttl).max(ttl_min).min(ttl_max);
+    }
+    let mut proofs = Vec::new();
+    let mut cacheable = true;
+    if chain.complete {
+        // With DO, what proves that a wildcard was rightly expanded (RFC 4035 section 3.1.3.3).
+        if asked.query.dnssec_ok {
+            proofs = authority;
+            proofs.retain(|record| is_denial(record, false));
+        }
+        for record in &mut proofs {
+            record.ttl = believable(record.ttl).max(ttl_min).min(ttl_max);
+        }
+    } else {
+        // RFC 2308 section 5: the SOA's TTL or its MINIMUM, and without SOA not at all.
+        let about = |record: &Record| chain.end.is_under(&record.owner);
+        let soa = authority.iter().find(|r| r.rtype == rtype::SOA && about(r)).cloned();
+        let limit = soa.as_ref().and_then(|soa| {
+            let minimum = believable(soa.soa_minimum()?);
+            Some(believable(soa.ttl).min(minimum).max(ttl_min).min(negative_ttl_max))
+        });
+        cacheable = limit.is_some();
+        let soas = usize::from(soa.is_some());
+        proofs.extend(soa);
+        if asked.query.dnssec_ok {
+            proofs.extend(authority.into_iter().filter(|record| is_denial(record, true)));
+        }
+        // The SOA says how long: its own TTL is shown as just that (RFC 2308 section 5).
+        for (at, record) in proofs.iter_mut().enumerate() {
+            let ttl = if at < soas { u32::MAX } else { believable(record.ttl).max(ttl_min) };
+            record.ttl = ttl.min(limit.unwrap_or(0));
+        }
+    }
+    let all = || answers.iter().chain(&proofs);
+    let shortest = all().map(|record| record.ttl).min().unwrap_or(0);
+    let expiry = all().filter_map(Record::signature).filter_map(|(_, expires)| {
+        // RFC 4034 section 3.1.5: serial numbers. One that is over is not ours to judge: either
+        // the upstream did not validate, or our clock is wrong.
+        u32::try_from(expires.wrapping_sub(asked.wall_secs).cast_signed()).ok().filter(|&s| s > 0)
+    });
+    let life = if cacheable { expiry.fold(shortest, u32::min) } else { 0 };
+    let body = records::compose(&asked.query.name, [&answers, &proofs, &[]])?;
+    Ok(Answer {
+        rcode,
+        authoritative: false,
+        secure: false,
+        counts: body.counts,
+        body: body.octets,
+        ttl_offsets: body.ttl_offsets,
+        life: Duration::from_secs(life.into()),
+        ede: None,
+        source: Source::Upstream(Arc::clone(asked.upstream)),
+    })
+}
+
+/// The records of an answer section that answer the question: aliases from its name on, and
+/// what stands at their end.
+struct Chain {
+    kept: Vec<Record>,
+    end: Name,
+    /// Whether there are records of the type asked for at the end.
+    complete: bool,
+}
+
+impl Chain {
+    fn follow(query: &Query, answers: Vec<Record>) -> Result<Self, Reject> {
+        let mut picked = vec![false; answers.len()];
+        let mut order = Vec::with_capacity(answers.len());
+        let mut pick = |at: usize| {
+            if !std::mem::replace(&mut picked[at], true) {
+                order.push(at);
+            }
+        };
+        // The records of one type at one name and, with DO, what signs them.
+        let set = |owner: &Name, wanted: u16| {
+            let mut found: Vec<usize> = Vec::new();
+            let mut signatures = Vec::new();
+            for (at, record) in answers.iter().enumerate() {
+                if record.owner != *owner {
+                    continue;
+                }
+                let covered = record.signature().map(|(covered, _)| covered);
+                if record.rtype == wanted
+                    || wanted == rtype::ANY && (query.dnssec_ok || !rtype::is_proof(record.rtype))
+                {
+                    found.push(at);
+                } else if query.dnssec_ok && covered == Some(wanted) {
+                    signatures.push(at);
+                }
+            }
+            let some = !found.is_empty();
+            found.extend(signatures.into_iter().filter(|_| some));
+            found
+        };
+
+        let mut end = query.name.clone();
+        let mut complete = false;
+        for links in 0.. {
+            let found = set(&end, query.qtype);
+            complete = !found.is_empty();
+            found.into_iter().for_each(&mut pick);
+            if complete {
+                break;
+            }
+            // RFC 6672 section 3.1: a DNAME comes with the CNAME made of it.
+            let above = answers.iter().find(|record| {
+                record.rtype == rtype::DNAME && record.owner != end && end.is_under(&record.owner)
+            });
+            let aliases = set(&end, rtype::CNAME);
+            let Some(next) = aliases.first().and_then(|&at| answers[at].target()) else { break };
+            if let Some(dname) = above {
+                set(&dname.owner, rtype::DNAME).into_iter().for_each(&mut pick);
+            }
+            // A name has one alias; a second one is nobody's.
+            let second = |at: &usize| answers[*at].rtype == rtype::CNAME && *at != aliases[0];
+            aliases.iter().copied().filter(|at| !second(at)).for_each(&mut pick);
+            end = next;
+            if links == CHAIN_MAX {
+                return Err(Reject::Malformed("a loop of CNAMEs, or a chain too long"));
+            }
+        }
+        let mut answers: Vec<_> = answers.into_iter().map(Some).collect();
+        let kept = order.into_iter().filter_map(|at| answers[at].take()).collect();
+        Ok(Self { kept, end, complete })
+    }
+}
+
+struct Header {
+    id: u16,
+    flags: u16,
+    counts: [u16; 4],
+}
+
+impl Header {
+    fn read(message: &[u8]) -> Result<Self, Reject> {
+        let head: &[u8; 12] = message.first_chunk().ok_or(Reject::Foreign("no header"))?;
+        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        Ok(Self { id: word(0), flags: word(2), counts: [word(4), word(6), word(8), word(10)] })
+    }
+
+    /// Whether this answers what was asked; says where the records begin.
+    fn check(&self, asked: &Asked<'_>, message: &[u8]) -> Result<usize, Reject> {
+        if self.id != asked.id {
+            return Err(Reject::Foreign("another id"));
+        }
+        if self.flags & FLAG_QR == 0 {
+            return Err(Reject::Foreign("a question"));
+        }
+        if self.flags & FLAGS_OPCODE != 0 {
+            return Err(Reject::Foreign("another opcode"));
+        }
+        // Who cannot read a question cannot copy it.
+        let unread = matches!(self.flags & FLAGS_RCODE, 1 | 4);
+        match self.counts[0] {
+            0 if unread => return Ok(12),
+            1 => {}
+            _ => return Err(Reject::Foreign("not one question")),
+        }
+        let other = Reject::Foreign("another question");
+        let (name, at) = records::read_name(message, 12).map_err(|_| other.clone())?;
+        let end = at + 4;
+        let fixed = message.get(at..end).ok_or(other.clone())?;
+        let query = asked.query;
+        let same = name.eq_ignore_ascii_case(query.name.as_wire())
+            && fixed[..2] == query.qtype.to_be_bytes()
+            && fixed[2..] == CLASS_IN.to_be_bytes();
+        if same { Ok(end) } else { Err(other) }
+    }
+
+    /// With the high bits that stand in the OPT (RFC 6891 section 6.1.3).
+    fn rcode(&self, opt: Option<&Record>) -> u16 {
+        let high = opt.map_or(0, |opt| opt.ttl.to_be_bytes()[0]);
+        u16::from(high) << 4 | self.flags & FLAGS_RCODE
+    }
+}
+
+/// The first extended error in an OPT (RFC 8914).
+fn extended_error(opt: &Record) -> Option<Ede> {
+    let mut rest = &opt.rdata[..];
+    while let Some((head, data)) = rest.split_first_chunk::<4>() {
+        let code = u16::from_be_bytes([head[0], head[1]]);
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let (value, after) = data.split_at_checked(length)?;
+        if code == OPTION_EDE
+            && let Some((info, text)) = value.split_first_chunk::<2>()
+        {
+            let text = String::from_utf8_lossy(text);
+            let printable = text.chars().filter(|c| !c.is_control()).take(EDE_TEXT_CHARS_MAX);
+            return Some(Ede { code: u16::from_be_bytes(*info), text: printable.collect() });
+        }
+        rest = after;
+    }
+    None
+}
+
+/// Records of an authority section that deny: NSEC, NSEC3 and what signs them; with `soa` also
+/// what signs the SOA.
+fn is_denial(record: &Record, soa: bool) -> bool {
+    let denies = |rtype| matches!(rtype, rtype::NSEC | rtype::NSEC3);
+    let covered = record.signature().map(|(covered, _)| covered);
+    denies(record.rtype)
+        || covered.is_some_and(|covered| denies(covered) || soa && covered == rtype::SOA)
+}
+
+/// RFC 2181 section 8: a TTL with its top bit set is zero.
+fn believable(ttl: u32) -> u32 {
+    if ttl > i32::MAX.cast_unsigned() { 0 } else { ttl }
+}
+
+impl From<RecordError> for Reject {
+    fn from(error: RecordError) -> Self {
+        Self::Records(error)
+    }
+}
+
+/// Aliases followed in one answer. Real chains have two or three, eight at most.
+const CHAIN_MAX: usize = 16;
+
+/// As much of an upstream's explanation as we pass on.
+const EDE_TEXT_CHARS_MAX: usize = 100;
+
+const CLASS_IN: u16 = 1;
+const FLAG_QR: u16 = 0x8000;
+const FLAGS_OPCODE: u16 = 0x7800;
+const FLAG_TC: u16 = 0x0200;
+const FLAG_RD: u16 = 0x0100;
+const FLAG_RA: u16 = 0x0080;
+const FLAG_CD: u16 = 0x0010;
+const FLAGS_RCODE: u16 = 0x000f;
+const OPT_DO: u32 = 0x8000;
+const OPTION_EDE: u16 = 15;
+
+#[cfg(test)]
+mod tests;
