@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(flights.join(&query("a."), 2), Joined::Follows);
         assert_eq!(flights.join(&query("b."), 3), Joined::Leads);
         assert_eq!(flights.land(&query("a.")), [1, 2]);
-        assert_eq!(flights.land(&query("a.")), []);
+        assert!(flights.land(&query("a.")).is_empty());
         assert_eq!(flights.join(&query("a."), 4), Joined::Leads);
         assert_eq!(flights.len(), 2);
     }
