@@ -23,11 +23,13 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::key::{Meta, NAME_WORDS};
+use crate::key::{Meta, NAME_WORDS, name_words};
 use crate::sum;
 
 /// Words before the offsets of the TTLs.
 pub const HEAD_WORDS: usize = 6;
+/// The word whose low half is the flags.
+pub const FLAGS_WORD: usize = 5;
 /// TTLs of an entry that may be in a map. One with more stays with the daemon.
 pub const TTLS_MAX: usize = 16;
 /// The longest body: what is left of a message beside header and the shortest question.
@@ -160,7 +162,7 @@ impl Head {
     #[inline(always)]
     #[must_use]
     pub const fn body_at(&self) -> usize {
-        self.name_at() + (Meta::of(self.meta).name_len as usize).div_ceil(8)
+        self.name_at() + name_words(Meta::of(self.meta).name_len as usize)
     }
 
     /// Words of the entry, without a value's last.
@@ -229,7 +231,8 @@ pub struct Parts<'a> {
 pub enum BuildError {
     /// The name is not as long as the meta word says.
     Name,
-    /// There is not one TTL a record, or they are out of order or out of the body.
+    /// There is not one TTL a record, or they are out of order or out of the body, or one ends
+    /// before the entry does.
     Ttls,
     /// The body is longer than a message.
     Body,
@@ -278,7 +281,12 @@ pub fn build(parts: &Parts<'_>, out: &mut [u64]) -> Result<usize, BuildError> {
     let mut at_least = 0;
     for offset in parts.ttl_offsets {
         let from = usize::from(*offset);
-        if from < at_least || from + 4 > parts.body.len() {
+        let Some(ttl) = parts.body.get(from..from + 4).filter(|_| from >= at_least) else {
+            return Err(BuildError::Ttls);
+        };
+        // What lets the reply age TTLs without looking: none gets below zero.
+        let secs = u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]);
+        if u64::from(secs) * 1_000 < u64::from(parts.life_millis) {
             return Err(BuildError::Ttls);
         }
         octets[body_at + from..body_at + from + 4].fill(0);

@@ -14,8 +14,8 @@ pub struct Event {
     pub meta: u64,
     pub kind: u32,
     pub ifindex: u32,
-    /// The client; IPv4 as `::ffff:a.b.c.d`.
-    pub source: [u8; 16],
+    /// The client, see [`crate::settings::address_words`].
+    pub source: [u32; 4],
     /// The lower-cased name, zero-padded to 8 octets. Behind that, octets of others.
     pub name: [u64; NAME_WORDS],
     /// The client's port, in network order.

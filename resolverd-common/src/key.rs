@@ -10,6 +10,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// The 64-bit words of the longest name: 255 octets, padded.
 pub const NAME_WORDS: usize = 32;
 
+/// The words of a name of so many octets. There is always a last one that is not full.
+#[inline(always)]
+#[must_use]
+pub const fn name_words(name_len: usize) -> usize {
+    name_len / 8 + 1
+}
+
 /// 32-bit words of secret: two for each of the 33 words hashed, and the shift of lane two.
 pub const SECRET_WORDS: usize = 2 * (NAME_WORDS + 1) + 2;
 
@@ -18,7 +25,9 @@ pub type Secret = [u32; SECRET_WORDS];
 
 /// A map key.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Key(pub [u64; 2]);
 
 /// What decides the answer beside the name, in one word: QTYPE, QCLASS, view, the name's

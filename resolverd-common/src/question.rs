@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::counters::Reason;
 use crate::key::{self, CLASS_IN, Key, NAME_WORDS, Nh, Secret};
-use crate::sum;
+use crate::{sum, unknown};
 
 /// The longest message that is parsed, in octets. A question with the longest name, OPT and
 /// COOKIE has 330.
@@ -44,7 +44,7 @@ pub struct Message {
 pub type NameWords = [u64; NAME_WORDS];
 
 /// What a query asks, and what its sender can take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Question {
     pub key: Key,
     /// See [`key::meta`].
@@ -98,11 +98,12 @@ impl Default for Message {
     }
 }
 
-/// Parses a message of `len` octets. `view` is the client's; `name` takes the lower-cased name.
+/// Parses a message of `len` octets. `view` is the client's; `name` takes the lower-cased name
+/// and `question` the rest. Both are places of the caller's, for the kernel's stack is short.
 ///
 /// # Errors
 ///
-/// The reason why the kernel passes such a query on.
+/// The reason why the kernel passes such a query on. `name` and `question` then mean nothing.
 #[inline(always)]
 pub fn parse(
     message: &Message,
@@ -110,7 +111,8 @@ pub fn parse(
     view: u16,
     secret: &Secret,
     name: &mut NameWords,
-) -> Result<Question, Reason> {
+    question: &mut Question,
+) -> Result<(), Reason> {
     // Header, one-octet name, type and class.
     if len < HEADER_LEN + 5 || len > MESSAGE_MAX {
         return Err(Reason::Malformed);
@@ -140,7 +142,8 @@ pub fn parse(
     }
     let additional = message.be16(START + 10);
 
-    let name_len = name_length(message, end)?;
+    question.name_len = name_length(message, end)?;
+    let name_len = unknown(&mut question.name_len) & NAME_MAX;
     let after_name = NAME + name_len;
     if after_name + 4 > end {
         return Err(Reason::Name);
@@ -154,30 +157,34 @@ pub fn parse(
     if qtype == 0 || qtype == TYPE_OPT || (128..256).contains(&qtype) {
         return Err(Reason::Type);
     }
-    let opt = edns(message, after_name + 4, end, additional)?;
+    let opt = edns(message, after_name + 4, end, additional, &mut question.name_len)?;
 
     let cd = more & 0x10 != 0;
     let meta = key::meta(qtype, view, name_len as u8, opt.dnssec_ok, cd);
     let tail = sum::add_word(0, u64::from(qtype.to_be()) + u64::from(qclass.to_be()));
     let mut sum = sum::placed(tail, name_len & 1 == 1);
     let mut nh = Nh::new(secret, meta);
-    // Lower-case, hash and sum in one pass, eight octets at a time.
-    let words = name_len.div_ceil(8);
-    let last = !0u64 >> ((8 - (name_len & 7)) & 7) * 8;
-    for i in 0..NAME_WORDS {
-        if i >= words {
+    // Lower-case, hash and sum in one pass, eight octets at a time; the last word, which is
+    // never full, apart.
+    let full = name_len / 8;
+    for i in 0..NAME_WORDS - 1 {
+        if i >= full {
             break;
         }
-        let mut word = u64::from_le(message.words[NAME / 8 + i]);
-        if i + 1 == words {
-            word &= last;
-        }
-        sum = sum::add_word(sum, word.to_le());
-        let lower = lower_case(word).to_le();
+        let word = message.words[NAME / 8 + i];
+        let lower = lower_case(word);
+        sum = sum::add_word(sum, word);
         name[i] = lower;
         nh.word(secret, i + 1, lower);
     }
-    Ok(Question {
+    let i = full & (NAME_WORDS - 1);
+    let rest = !(u64::MAX << (8 * (name_len & 7)));
+    let word = message.words[NAME / 8 + i] & rest.to_le();
+    let lower = lower_case(word);
+    sum = sum::add_word(sum, word);
+    name[i] = lower;
+    nh.word(secret, i + 1, lower);
+    *question = Question {
         key: nh.key(),
         meta,
         name_len,
@@ -188,7 +195,8 @@ pub fn parse(
         checking_disabled: cd,
         authentic_data: more & 0x20 != 0,
         udp_size: opt.udp_size,
-    })
+    };
+    Ok(())
 }
 
 /// The length of the name, its last octet included.
@@ -196,13 +204,16 @@ pub fn parse(
 fn name_length(message: &Message, end: usize) -> Result<usize, Reason> {
     let mut at = NAME;
     for _ in 0..LABELS_MAX {
+        // Against a constant first: that is a bound to any verifier.
+        if at >= NAME + NAME_MAX {
+            return Err(Reason::Name);
+        }
         if at >= end {
             return Err(Reason::Name);
         }
         let label = message.byte(at) as usize;
         if label == 0 {
-            let len = at + 1 - NAME;
-            return if len > NAME_MAX { Err(Reason::Name) } else { Ok(len) };
+            return Ok(at + 1 - NAME);
         }
         // Compression pointers and the reserved label types.
         if label > 63 {
@@ -219,9 +230,16 @@ struct Opt {
     udp_size: u16,
 }
 
-/// Reads the additional section: nothing, or one OPT with at most one COOKIE.
+/// Reads the additional section: nothing, or one OPT with at most one COOKIE. `place` is the
+/// caller's, to pass numbers through.
 #[inline(always)]
-fn edns(message: &Message, at: usize, end: usize, count: u16) -> Result<Opt, Reason> {
+fn edns(
+    message: &Message,
+    at: usize,
+    end: usize,
+    count: u16,
+    place: &mut usize,
+) -> Result<Opt, Reason> {
     if count == 0 {
         if at != end {
             return Err(Reason::Trailing);
@@ -259,8 +277,10 @@ fn edns(message: &Message, at: usize, end: usize, count: u16) -> Result<Opt, Rea
     }
     if count != 1 {
         // Something follows: say what it looks like.
+        *place = after;
+        let next = unknown(place) & MASK;
         let second =
-            after + 3 <= end && message.byte(after) == 0 && message.be16(after + 1) == TYPE_OPT;
+            after + 3 <= end && message.byte(next) == 0 && message.be16(next + 1) == TYPE_OPT;
         return Err(if second { Reason::TwoOpts } else { Reason::Signature });
     }
     if after != end {

@@ -7,8 +7,8 @@ use zerocopy::IntoBytes;
 
 use crate::entry::{Flags, HEAD_WORDS, Head};
 use crate::question::{HEADER_LEN, OPT_LEN, Question};
-use crate::sum;
 use crate::time::SECOND;
+use crate::{sum, unknown};
 
 /// Octets of OPT with an EDE option without text (RFC 8914 section 2).
 pub const OPT_MAX: usize = OPT_LEN + 6;
@@ -27,15 +27,16 @@ pub struct Limits {
 }
 
 /// All of a reply but the identifier, the question and the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     /// The header from its third octet on: flags and counts, in network order.
-    pub header: [u8; HEADER_LEN - 2],
+    pub header: [u16; 5],
     /// Where the body stands in the entry, in octets.
     pub body_at: usize,
     /// Octets of body to send.
     pub body_len: usize,
-    pub opt: [u8; OPT_MAX],
+    /// The OPT's octets, in words.
+    pub opt: [u64; 3],
     pub opt_len: usize,
     /// Octets of the whole message.
     pub len: usize,
@@ -52,10 +53,11 @@ pub const fn question_len(name_len: usize) -> usize {
     name_len + 4
 }
 
-/// Ages the entry's TTLs in place and says what to send around its body.
+/// Ages the entry's TTLs in place and writes to `reply` what to send around its body.
 ///
-/// `entry` is a copy that nobody else writes; its length is a power of two. `TTLS` bounds the
-/// loop over the TTLs.
+/// `entry` is a copy that nobody else writes. Its length is a power of two and at least twice
+/// that of any entry in it, so that the sum of two offsets that are masked one by one stays
+/// inside. `TTLS` bounds the loop over the TTLs.
 #[inline(always)]
 pub fn compose<const N: usize, const TTLS: usize>(
     entry: &mut [u64; N],
@@ -63,9 +65,10 @@ pub fn compose<const N: usize, const TTLS: usize>(
     question: &Question,
     limits: &Limits,
     now: u64,
-) -> Reply {
+    reply: &mut Reply,
+) {
     const { assert!(N.is_power_of_two()) };
-    let mask = N * 8 - 1;
+    let half = N * 4 - 1;
     let with_ede = question.edns && head.flags.has(Flags::EDE);
     let opt_len = if !question.edns {
         0
@@ -101,7 +104,8 @@ pub fn compose<const N: usize, const TTLS: usize>(
     let additional = counts[2] + question.edns as u16;
     let header = header(flags, counts, additional);
 
-    let body_at = head.body_at() * 8;
+    reply.body_at = head.body_at() * 8;
+    let body_at = reply.body_at;
     let mut body_sum = head.sum as u64;
     if !truncated {
         let elapsed = (now.saturating_sub(head.stored_at) / SECOND) as u32;
@@ -111,16 +115,19 @@ pub fn compose<const N: usize, const TTLS: usize>(
                 break;
             }
             let word = entry[(HEAD_WORDS + i / 4) & (N - 1)];
-            let offset = (word >> (i % 4 * 16)) as u16 as usize;
-            let at = body_at + offset;
+            let offset = (word >> (i % 4 * 16)) as u16 as usize & half;
+            // Read anew each time: what old verifiers know of a number does not outlive a loop.
+            let at = (unknown(&mut reply.body_at) & half) + offset;
             let octets = entry.as_mut_bytes();
+            let mask = octets.len() - 1;
             let stored = u32::from_be_bytes([
                 octets[at & mask],
                 octets[(at + 1) & mask],
                 octets[(at + 2) & mask],
                 octets[(at + 3) & mask],
             ]);
-            let aged = stored.saturating_sub(elapsed).to_be_bytes();
+            // An entry lives no longer than any of its TTLs (see `entry::build`).
+            let aged = stored.wrapping_sub(elapsed).to_be_bytes();
             octets[at & mask] = aged[0];
             octets[(at + 1) & mask] = aged[1];
             octets[(at + 2) & mask] = aged[2];
@@ -142,51 +149,44 @@ pub fn compose<const N: usize, const TTLS: usize>(
     if question.edns {
         sum += sum::placed(opt_sum(&opt, with_ede), opt_odd);
     }
-    Reply { header, body_at, body_len, opt, opt_len, len: around + body_len, truncated, sum }
+    *reply =
+        Reply { header, body_at, body_len, opt, opt_len, len: around + body_len, truncated, sum };
+}
+
+/// Flags and counts: five 16-bit parts in network order.
+#[inline(always)]
+fn header(flags: u16, counts: [u16; 3], additional: u16) -> [u16; 5] {
+    [flags.to_be(), 1u16.to_be(), counts[0].to_be(), counts[1].to_be(), additional.to_be()]
 }
 
 #[inline(always)]
-fn header(flags: u16, counts: [u16; 3], additional: u16) -> [u8; HEADER_LEN - 2] {
-    let [f, g] = flags.to_be_bytes();
-    let [a, b] = counts[0].to_be_bytes();
-    let [n, o] = counts[1].to_be_bytes();
-    let [x, y] = additional.to_be_bytes();
-    [f, g, 0, 1, a, b, n, o, x, y]
-}
-
-#[inline(always)]
-fn header_sum(header: &[u8; HEADER_LEN - 2]) -> u64 {
-    let mut sum = 0;
-    for i in 0..(HEADER_LEN - 2) / 2 {
-        sum += u16::from_ne_bytes([header[2 * i], header[2 * i + 1]]) as u64;
-    }
-    sum
+fn header_sum(header: &[u16; 5]) -> u64 {
+    header[0] as u64 + header[1] as u64 + header[2] as u64 + header[3] as u64 + header[4] as u64
 }
 
 /// Our own OPT, with room for an EDE option behind its fixed part.
 #[inline(always)]
-fn opt(size: u16, dnssec_ok: bool, with_ede: bool, ede: u16) -> [u8; OPT_MAX] {
+fn opt(size: u16, dnssec_ok: bool, with_ede: bool, ede: u16) -> [u64; 3] {
     let [s, t] = size.to_be_bytes();
     let [c, d] = OPTION_EDE.to_be_bytes();
     let [e, f] = ede.to_be_bytes();
-    let flags = if dnssec_ok { 0x80 } else { 0 };
-    let options = if with_ede { 6 } else { 0 };
-    [0, 0, 41, s, t, 0, 0, flags, 0, 0, options, c, d, 0, 2, e, f]
+    let flags = (dnssec_ok as u8) << 7;
+    let options = 6 * with_ede as u8;
+    [
+        u64::from_ne_bytes([0, 0, 41, s, t, 0, 0, flags]),
+        u64::from_ne_bytes([0, 0, options, c, d, 0, 2, e]),
+        u64::from_ne_bytes([f, 0, 0, 0, 0, 0, 0, 0]),
+    ]
 }
 
 #[inline(always)]
-fn opt_sum(opt: &[u8; OPT_MAX], with_ede: bool) -> u64 {
-    let mut sum = 0;
-    for i in 0..(OPT_LEN - 1) / 2 {
-        sum += u16::from_ne_bytes([opt[2 * i], opt[2 * i + 1]]) as u64;
-    }
+fn opt_sum(opt: &[u64; 3], with_ede: bool) -> u64 {
+    let sum = sum::add_word(0, opt[0]);
     if with_ede {
-        sum += u16::from_ne_bytes([opt[10], opt[11]]) as u64;
-        sum += u16::from_ne_bytes([opt[12], opt[13]]) as u64;
-        sum += u16::from_ne_bytes([opt[14], opt[15]]) as u64;
-        sum += u16::from_ne_bytes([opt[16], 0]) as u64;
+        sum::add_word(sum::add_word(sum, opt[1]), opt[2])
     } else {
-        sum += u16::from_ne_bytes([opt[10], 0]) as u64;
+        // The octets of the option are not sent.
+        let fixed = u64::from_ne_bytes([255, 255, 255, 0, 0, 0, 0, 0]);
+        sum::add_word(sum, opt[1] & fixed)
     }
-    sum
 }

@@ -1,5 +1,7 @@
 //! What the daemon tells the kernel program: settings, served addresses, sources, controls.
 
+use core::net::IpAddr;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::key::{SECRET_WORDS, Secret};
@@ -28,12 +30,27 @@ pub struct Settings {
 
 const _: () = assert!(size_of::<Settings>() == SECRET_WORDS * 4 + 4 + 12 + 8);
 
+/// An address as the maps have it: the octets of IPv6 in their order, IPv4 as
+/// `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
+#[must_use]
+pub fn address_words(address: IpAddr) -> [u32; 4] {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
+}
+
+/// The third word of an IPv4 address.
+pub const MAPPED: u32 = 0x0000_ffffu32.to_be();
+
 /// Whom we serve: an address and port on one interface. The key of the map `SERVED`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Served {
-    /// IPv4 as `::ffff:a.b.c.d`.
-    pub address: [u8; 16],
+    /// See [`address_words`].
+    pub address: [u32; 4],
     pub ifindex: u32,
     /// In network order.
     pub port: u16,
@@ -57,8 +74,8 @@ pub struct Interface {
 pub struct SourceKey {
     /// Bits of `address` that count: 0 to 128.
     pub prefix_len: u32,
-    /// IPv4 as `::ffff:a.b.c.d`.
-    pub address: [u8; 16],
+    /// See [`address_words`].
+    pub address: [u32; 4],
 }
 
 /// Who may ask, and as whom. Sources of no prefix are denied.

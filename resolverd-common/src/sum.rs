@@ -21,12 +21,14 @@ pub const fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// The folded sum of a run, as it counts when the run starts at an odd offset or not.
+/// The sum of a run, as it counts when the run starts at an odd offset or not.
+///
+/// Octets change places in 16-bit words, which in this arithmetic (modulo 65535) is a shift by
+/// eight. `sum` has 48 bits at most.
 #[inline(always)]
 #[must_use]
 pub const fn placed(sum: u64, at_odd_offset: bool) -> u64 {
-    let folded = fold(sum);
-    if at_odd_offset { folded.swap_bytes() as u64 } else { folded as u64 }
+    sum << (8 * at_odd_offset as u32)
 }
 
 /// The sum of a run of octets that starts at an even offset.
