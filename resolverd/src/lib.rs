@@ -7,5 +7,6 @@ pub mod kernel;
 pub mod log;
 pub mod metrics;
 pub mod pipeline;
+pub mod policy;
 pub mod resolver;
 pub mod server;

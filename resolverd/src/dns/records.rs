@@ -173,6 +173,19 @@ fn skip_name(body: &[u8], first_offset: usize, start: usize) -> Result<usize, Re
     }
 }
 
+/// The record with each name in its data as `change` has it. The names are whole and uncompressed.
+pub fn map_names(
+    record: &Record,
+    mut change: impl FnMut(&[u8]) -> Vec<u8>,
+) -> Result<Record, RecordError> {
+    let mut rdata = Vec::with_capacity(record.rdata.len());
+    walk_rdata(record.rtype, &record.rdata, 0, record.rdata.len(), |piece| match piece {
+        Piece::Octets(octets) => rdata.extend_from_slice(octets),
+        Piece::Name { wire, .. } => rdata.extend_from_slice(&change(wire)),
+    })?;
+    Ok(Record { rdata, ..record.clone() })
+}
+
 struct Writer {
     /// Where `octets` begin in the message.
     first_offset: usize,
