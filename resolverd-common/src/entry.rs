@@ -10,7 +10,7 @@
 //!      2        meta: type, class, view, name length, DO, CD
 //!      3        life in milliseconds | policy epoch
 //!      4        octets of body | answers | authorities | additionals
-//!      5        flags | partial sum of the body, TTLs as zero | EDE code
+//!      5        flags | partial sum of the body, TTLs as zero | EDE code | origin
 //!      6 …      16-bit offsets of the TTLs in the body, padded to a word
 //!      …        the lower-cased name, zero-padded to a word
 //!      …        the body: no OPT is in it
@@ -70,6 +70,8 @@ pub struct Head {
     pub sum: u16,
     /// RFC 8914 code, when [`Flags::EDE`] is set.
     pub ede: u16,
+    /// Who said so: a number of the daemon's, of no meaning to the kernel.
+    pub origin: u16,
 }
 
 /// RCODE and bits of an entry.
@@ -126,6 +128,7 @@ impl Head {
             flags: Flags(w[5] as u16),
             sum: (w[5] >> 16) as u16,
             ede: (w[5] >> 32) as u16,
+            origin: (w[5] >> 48) as u16,
         }
     }
 
@@ -140,7 +143,10 @@ impl Head {
                 | (self.counts[0] as u64) << 16
                 | (self.counts[1] as u64) << 32
                 | (self.counts[2] as u64) << 48,
-            self.flags.0 as u64 | (self.sum as u64) << 16 | (self.ede as u64) << 32,
+            self.flags.0 as u64
+                | (self.sum as u64) << 16
+                | (self.ede as u64) << 32
+                | (self.origin as u64) << 48,
         ]
     }
 
@@ -221,6 +227,7 @@ pub struct Parts<'a> {
     pub counts: [u16; 3],
     pub flags: Flags,
     pub ede: u16,
+    pub origin: u16,
     pub body: &'a [u8],
     /// One a record, in order, each with 4 octets of TTL in the body.
     pub ttl_offsets: &'a [u16],
@@ -264,6 +271,7 @@ pub fn build(parts: &Parts<'_>, out: &mut [u64]) -> Result<usize, BuildError> {
         flags: parts.flags,
         sum: 0,
         ede: parts.ede,
+        origin: parts.origin,
     };
     if parts.ttl_offsets.len() != head.ttls() {
         return Err(BuildError::Ttls);
