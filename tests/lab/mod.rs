@@ -29,8 +29,8 @@ pub mod zones;
 
 pub use authority::Authority;
 pub use clients::{dig, kdig};
-pub use daemon::Daemon;
-pub use namespace::{Namespace, Wire, available};
+pub use daemon::{Daemon, binary};
+pub use namespace::{Namespace, Wire, available, find};
 pub use process::{Process, run};
 pub use query::{Ask, Record, Reply, qtype, tcp, udp};
 pub use scratch::Scratch;

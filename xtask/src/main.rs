@@ -2,6 +2,7 @@
 //!
 //! Nothing here is part of the daemon: this crate sets a machine up, builds, runs and tests.
 
+mod bench;
 mod bpf;
 mod build;
 mod call;
@@ -32,6 +33,8 @@ enum Verb {
     Run(run::Options),
     /// Set up, and climb the ladder of tests.
     Test(test::Options),
+    /// Measure, beside Unbound and a bare reflector; needs root and two idle cores.
+    Bench(bench::Options),
     /// Check the style of the house: floors, purity, unsafe, manners, format, lints.
     Tidy(tidy::Options),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Build(options) => build::verb(&options),
         Verb::Run(options) => run::verb(&options),
         Verb::Test(options) => test::verb(&options),
+        Verb::Bench(options) => bench::verb(&options),
         Verb::Tidy(options) => tidy::verb(&options),
     };
     match result {

@@ -1,0 +1,571 @@
+//! `bench kernel`: what a packet costs in the program, and a flood that has no socket in it.
+//!
+//! Answers are measured by the kernel's own accounting (`bpf_stats`) under a flood of live frames:
+//! a test run does not give the packet back as it was, so its second repeat would be no query.
+//! Packets that are passed stay as they are, and are measured by test runs. Both ways cost some
+//! nanoseconds themselves: an empty program, measured the same way in the same round, is taken off.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use lab::{Ask, Daemon};
+use serde::Serialize;
+use serde_json::json;
+
+use super::generate::{self, Flood, Names, dnsperf, flood};
+use super::meter::Meter;
+use super::minutes;
+use super::peers::{Peer, Running};
+use super::report::{self, Bound, Goal};
+use super::rig::{self, Held, accounted};
+use super::site::{NAMES, SERVER_CORE, SERVER_DEVICE, Site};
+
+#[derive(Args)]
+pub struct Options {
+    /// Rounds; the goals ask for the median of at least five.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Parts of the bench; all of them if not given.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Leave resolverd out.
+    #[arg(long)]
+    baseline: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Nanoseconds a packet, by outcome.
+    Outcomes,
+    /// 1.5 million frames a second: what is lost.
+    Flood,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    /// A, one of one name.
+    HitHot,
+    /// A, one of 10 000 names.
+    Hit10k,
+    /// A, one of 100 000 names.
+    Hit100k,
+    /// Eight A records.
+    HitEight,
+    /// A with its signature, DO set.
+    HitSigned,
+    /// A name that is not there.
+    HitNxdomain,
+    /// A query nobody asked before.
+    PassDns,
+    /// UDP to another port.
+    PassUdp,
+    /// TCP.
+    PassTcp,
+}
+
+const HITS: [Outcome; 6] = [
+    Outcome::HitHot,
+    Outcome::Hit10k,
+    Outcome::Hit100k,
+    Outcome::HitEight,
+    Outcome::HitSigned,
+    Outcome::HitNxdomain,
+];
+const PASSES: [Outcome; 3] = [Outcome::PassDns, Outcome::PassUdp, Outcome::PassTcp];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Program {
+    Empty,
+    Reflector,
+    Resolverd,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Cost {
+    round: u32,
+    program: Program,
+    outcome: Outcome,
+    /// As measured, the empty program's included.
+    nanos: f64,
+    foreign: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Loss {
+    round: u32,
+    program: Program,
+    names: u32,
+    sent_per_sec: f64,
+    loss: f64,
+    /// Of the server's core, for a frame.
+    micros: f64,
+    foreign: f64,
+}
+
+#[derive(Default, Serialize)]
+struct Runs {
+    costs: Vec<Cost>,
+    losses: Vec<Loss>,
+}
+
+pub fn bench(options: &Options) -> Result<()> {
+    let with_resolverd = !options.baseline && lab::binary().is_ok();
+    if !with_resolverd {
+        println!("resolverd is left out");
+    }
+    if options.rounds == 0 {
+        bail!("no rounds, no figures");
+    }
+    let wants = |part| options.only.is_empty() || options.only.contains(&part);
+    let programs: &[Program] = if with_resolverd {
+        &[Program::Empty, Program::Reflector, Program::Resolverd]
+    } else {
+        &[Program::Empty, Program::Reflector]
+    };
+    let secs = programs.iter().map(|program| program.secs(&wants)).sum::<u64>();
+    println!(
+        "about {}: {} rounds; other work on this machine spoils figures, and is told",
+        minutes(secs * u64::from(options.rounds)),
+        options.rounds
+    );
+    rig::rig()?;
+    let start = Instant::now();
+    let site = Site::new()?;
+    let mut runs = Runs::default();
+    for round in 1..=options.rounds {
+        println!(
+            "round {round} of {}, after {}",
+            options.rounds,
+            minutes(start.elapsed().as_secs())
+        );
+        for &program in programs {
+            let turn = Turn { site: &site, round, program };
+            turn.take(&wants, &mut runs)?;
+        }
+    }
+    let goals = goals(&runs);
+    report::print(&goals);
+    let path = report::write("kernel", &goals, &json!(runs), options.rounds)?;
+    println!("\n{} in all; {}", minutes(start.elapsed().as_secs()), path.display());
+    Ok(())
+}
+
+impl Program {
+    /// Of a round, as seen.
+    fn secs(self, wants: &impl Fn(Part) -> bool) -> u64 {
+        let outcomes = if self == Self::Resolverd { 60 } else { 6 };
+        let floods = if self == Self::Empty { 0 } else { 8 };
+        u64::from(wants(Part::Outcomes)) * outcomes + u64::from(wants(Part::Flood)) * floods
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Empty => "empty program",
+            Self::Reflector => "reflector",
+            Self::Resolverd => "resolverd",
+        }
+    }
+}
+
+/// One program's turn in a round.
+struct Turn<'a> {
+    site: &'a Site,
+    round: u32,
+    program: Program,
+}
+
+/// What is attached while it lasts.
+enum Attached {
+    Empty(Held),
+    Peer(Running),
+}
+
+impl Turn<'_> {
+    fn take(&self, wants: &impl Fn(Part) -> bool, runs: &mut Runs) -> Result<()> {
+        let attached = self.attach()?;
+        if wants(Part::Outcomes) {
+            // The accounting costs a little itself: only for as long as it is read.
+            let _accounting = Held::start(&self.site.server, &["account"])?;
+            for outcome in HITS {
+                // Without an own look at the name, one outcome is like another.
+                if self.program == Program::Resolverd || outcome == Outcome::Hit10k {
+                    self.under_flood(&attached, outcome, runs)?;
+                }
+            }
+            drop(_accounting);
+            for outcome in PASSES {
+                if self.program == Program::Resolverd || outcome == Outcome::PassDns {
+                    self.repeated(&attached, outcome, runs)?;
+                }
+            }
+        }
+        if wants(Part::Flood) && self.program != Program::Empty {
+            for names in [Names::TenThousand, Names::HundredThousand] {
+                self.lost(&attached, names, runs)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&self) -> Result<Attached> {
+        let peer = match self.program {
+            Program::Empty => {
+                let object = rig::rig()?.object.display().to_string();
+                let args = ["attach", &object, "empty_tx", SERVER_DEVICE, "native"];
+                return Ok(Attached::Empty(Held::start(&self.site.server, &args)?));
+            }
+            Program::Reflector => Peer::Reflector,
+            Program::Resolverd => Peer::Resolverd,
+        };
+        let running = peer.start(self.site, NAMES)?;
+        running.fill(self.site, Names::HundredThousand)?;
+        if let Some(daemon) = running.daemon() {
+            for outcome in [Outcome::HitEight, Outcome::HitSigned, Outcome::HitNxdomain] {
+                fill(self.site, daemon, outcome)?;
+            }
+        }
+        Ok(Attached::Peer(running))
+    }
+
+    fn under_flood(&self, attached: &Attached, outcome: Outcome, runs: &mut Runs) -> Result<()> {
+        let id = match attached {
+            Attached::Empty(held) => rig::word(&held.said, "id")? as u32,
+            Attached::Peer(running) => running.program(self.site)?,
+        };
+        let frame = self.frame(outcome)?;
+        let meter = self.meter(attached);
+        let before = accounted(id)?;
+        let plan = Flood { frame: &frame, names: outcome.names(), secs: 2.0, rate: RATE_COSTS };
+        let flooded = flood(self.site, &plan)?;
+        let after = accounted(id)?;
+        let usage = meter.read();
+        let nanos = (after.0 - before.0) / (after.1 - before.1).max(1.0);
+        if self.program != Program::Empty && flooded.loss() > HITS_LOST_MAX {
+            println!(
+                "  {} {outcome:?}: {:.1} % were not answered: the figure is not one of hits",
+                self.program.label(),
+                flooded.loss() * 100.0
+            );
+        }
+        if flooded.failed > 0 {
+            bail!("{outcome:?}: {} answers said that something failed", flooded.failed);
+        }
+        self.push(runs, outcome, nanos, usage.foreign);
+        Ok(())
+    }
+
+    /// A test run of a packet that the program passes.
+    fn repeated(&self, attached: &Attached, outcome: Outcome, runs: &mut Runs) -> Result<()> {
+        let frame = hex(&self.frame(outcome)?);
+        let rig = rig::rig()?;
+        let meter = self.meter(attached);
+        let mut said = None;
+        for (which, what) in self.repeatable(attached, rig)? {
+            let mut command = self.site.on(&self.site.server, SERVER_CORE, &rig.program);
+            command.args(["repeat", &which, &what, SERVER_DEVICE, &frame, &REPEATS.to_string()]);
+            // Of what is pinned, only one is the program.
+            said = lab::run(&mut command).ok();
+            if said.is_some() {
+                break;
+            }
+        }
+        let said = said.with_context(|| format!("no program to test {}", self.program.label()))?;
+        if rig::word(&said, "verdict")? as u32 != XDP_PASS && self.program != Program::Reflector {
+            bail!("{outcome:?} of {}: not passed: {said}", self.program.label());
+        }
+        self.push(runs, outcome, rig::word(&said, "nanos")?, meter.read().foreign);
+        Ok(())
+    }
+
+    /// What `bench-rig repeat` may be told: an object and a program, or `pin` and a path.
+    fn repeatable(&self, attached: &Attached, rig: &rig::Rig) -> Result<Vec<(String, String)>> {
+        let object = rig.object.display().to_string();
+        Ok(match attached {
+            Attached::Empty(_) => vec![(object, "empty_pass".to_owned())],
+            Attached::Peer(running) => match running.daemon() {
+                None => vec![(object, "reflect".to_owned())],
+                Some(daemon) => pinned(&daemon.dir().join("bpf"))?,
+            },
+        })
+    }
+
+    fn lost(&self, attached: &Attached, names: Names, runs: &mut Runs) -> Result<()> {
+        let frame = self.frame(Outcome::Hit10k)?;
+        let meter = self.meter(attached);
+        let plan = Flood { frame: &frame, names: names.count(), secs: 2.0, rate: RATE_FLOOD };
+        let flooded = flood(self.site, &plan)?;
+        let usage = meter.read();
+        let loss = Loss {
+            round: self.round,
+            program: self.program,
+            names: names.count(),
+            sent_per_sec: flooded.sent as f64 / flooded.secs,
+            loss: flooded.loss(),
+            micros: usage.micros_each(flooded.replies),
+            foreign: usage.foreign,
+        };
+        println!(
+            "  {:<14} flood of {:>4} names: {}/s sent, {:.2} % lost, {:.2} µs a frame, \
+             other work {:.0} %",
+            self.program.label(),
+            names.label(),
+            report::short(loss.sent_per_sec),
+            loss.loss * 100.0,
+            loss.micros,
+            loss.foreign * 100.0
+        );
+        runs.losses.push(loss);
+        Ok(())
+    }
+
+    fn push(&self, runs: &mut Runs, outcome: Outcome, nanos: f64, foreign: f64) {
+        println!(
+            "  {:<14} {:<12} {nanos:>6.1} ns as measured, other work {:.0} %",
+            self.program.label(),
+            format!("{outcome:?}"),
+            foreign * 100.0
+        );
+        let (round, program) = (self.round, self.program);
+        runs.costs.push(Cost { round, program, outcome, nanos, foreign });
+    }
+
+    fn meter(&self, attached: &Attached) -> Meter {
+        let pid = match attached {
+            Attached::Empty(_) => None,
+            Attached::Peer(running) => running.pid(),
+        };
+        Meter::start(pid, self.site.authority.pid())
+    }
+
+    fn frame(&self, outcome: Outcome) -> Result<Vec<u8>> {
+        let source = octets(&self.site.client.mac(super::site::CLIENT_DEVICE)?)?;
+        let dest = octets(&self.site.server.mac(SERVER_DEVICE)?)?;
+        let wire = self.site.client_wire;
+        let ends = Ends { source, dest, from: wire.near.octets(), to: wire.far.octets() };
+        Ok(match outcome {
+            Outcome::PassUdp => ends.udp(9_999, &[0; 32]),
+            Outcome::PassTcp => ends.tcp(443),
+            _ => ends.udp(53, &outcome.ask().bytes()),
+        })
+    }
+}
+
+impl Outcome {
+    /// The question, whose first label `nDDDDDD` the flood changes.
+    fn ask(self) -> Ask {
+        match self {
+            Self::HitEight => Ask::new("e000000.bench.test.", "A"),
+            Self::HitSigned => Ask::new("n000000.signed-bench.test.", "A").dnssec(),
+            Self::HitNxdomain => Ask::new("x000000.bench.test.", "A"),
+            Self::PassDns => Ask::new("z999999.never-asked.bench.test.", "A"),
+            _ => Ask::new("n000000.bench.test.", "A"),
+        }
+    }
+
+    fn names(self) -> u32 {
+        match self {
+            Self::HitHot => 1,
+            Self::Hit10k => Names::TenThousand.count(),
+            Self::Hit100k => Names::HundredThousand.count(),
+            // Answers of a larger class have fewer places.
+            _ => NAMES_OF_SETS,
+        }
+    }
+}
+
+/// Asks for all names of an outcome until the kernel answers them.
+fn fill(site: &Site, daemon: &Daemon, outcome: Outcome) -> Result<()> {
+    let ask = outcome.ask();
+    let mut text = String::new();
+    for i in 0..outcome.names() {
+        let (first, rest) = (&ask.name[..1], &ask.name[7..]);
+        let _ = writeln!(text, "{first}{i:06}{rest} A");
+    }
+    let file = site.scratch.write(&format!("queries-{outcome:?}"), &text)?;
+    let mut args = vec!["-n", "1", "-q", "50", "-t", "2"];
+    if ask.edns.is_some_and(|edns| edns.dnssec_ok) {
+        args.push("-D");
+    }
+    for _ in 0..generate::FILL_PASSES_MAX {
+        let hits = || daemon.metric("resolverd_kernel_packets_total", &[("verdict", "hit")]);
+        let before = hits()?;
+        let asked = dnsperf(site, &file, &args)?;
+        if hits()? - before > (1.0 - HITS_LOST_MAX) * asked.completed {
+            return Ok(());
+        }
+    }
+    println!("  {outcome:?}: the kernel does not answer all of {} names", outcome.names());
+    Ok(())
+}
+
+/// All that is pinned below a folder, programs by their name first.
+fn pinned(dir: &Path) -> Result<Vec<(String, String)>> {
+    let (mut paths, mut folders) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            } else {
+                paths.push(entry.path().display().to_string());
+            }
+        }
+    }
+    paths.sort_by_key(|path| !path.contains("xdp"));
+    Ok(paths.into_iter().map(|path| ("pin".to_owned(), path)).collect())
+}
+
+/// The two ends of a frame.
+struct Ends {
+    source: [u8; 6],
+    dest: [u8; 6],
+    from: [u8; 4],
+    to: [u8; 4],
+}
+
+impl Ends {
+    /// IPv4 and UDP, without a UDP checksum.
+    fn udp(&self, port: u16, payload: &[u8]) -> Vec<u8> {
+        let len = 8 + payload.len() as u16;
+        let ports = [4_096_u16, port, len, 0];
+        let head = ports.iter().flat_map(|word| word.to_be_bytes());
+        let body: Vec<u8> = head.chain(payload.iter().copied()).collect();
+        self.ip(17, &body)
+    }
+
+    /// A segment that acknowledges something, of no connection.
+    fn tcp(&self, port: u16) -> Vec<u8> {
+        let mut body = [4_096_u16, port].map(u16::to_be_bytes).concat();
+        body.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0x20, 0, 0, 0, 0, 0]);
+        self.ip(6, &body)
+    }
+
+    fn ip(&self, protocol: u8, body: &[u8]) -> Vec<u8> {
+        let len = (20 + body.len() as u16).to_be_bytes();
+        let mut head = vec![0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, protocol, 0, 0];
+        head.extend(self.from);
+        head.extend(self.to);
+        let words = head.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+        let mut sum: u32 = words.sum();
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        head[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
+        [&self.dest[..], &self.source, &[8, 0], &head, body].concat()
+    }
+}
+
+fn octets(mac: &str) -> Result<[u8; 6]> {
+    let octets: Result<Vec<u8>, _> =
+        mac.split(':').map(|part| u8::from_str_radix(part, 16)).collect();
+    octets?.try_into().map_err(|_| anyhow::anyhow!("{mac} is no hardware address"))
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The table of "what it must reach", as far as the program shows it.
+fn goals(runs: &Runs) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    let nanos = |round: u32, program: Program, outcome: Outcome| {
+        let of = |cost: &&Cost| {
+            cost.round == round && cost.program == program && cost.outcome == outcome
+        };
+        runs.costs.iter().find(of)
+    };
+    // Net of the empty program of the same round, measured the same way.
+    let net = |program: Program, outcome: Outcome| {
+        let empty = if PASSES.contains(&outcome) { Outcome::PassDns } else { Outcome::Hit10k };
+        let of = runs.costs.iter().filter(|c| c.program == program && c.outcome == outcome);
+        let pairs = of.filter_map(|cost| {
+            let base = nanos(cost.round, Program::Empty, empty)?;
+            Some((cost.nanos - base.nanos, cost.foreign.max(base.foreign)))
+        });
+        let (values, foreign): (Vec<f64>, Vec<f64>) = pairs.unzip();
+        (values, foreign.into_iter().fold(0.0, f64::max))
+    };
+    let costs = [
+        (Program::Reflector, Outcome::Hit10k, Bound::Told, "13"),
+        (Program::Resolverd, Outcome::HitHot, Bound::AtMost(250.0), "113"),
+        (Program::Resolverd, Outcome::Hit10k, Bound::AtMost(350.0), "164"),
+        (Program::Resolverd, Outcome::Hit100k, Bound::AtMost(550.0), "344"),
+        (Program::Resolverd, Outcome::HitEight, Bound::Told, "-"),
+        (Program::Resolverd, Outcome::HitSigned, Bound::Told, "-"),
+        (Program::Resolverd, Outcome::HitNxdomain, Bound::Told, "-"),
+        (Program::Resolverd, Outcome::PassDns, Bound::Told, "-"),
+        (Program::Resolverd, Outcome::PassUdp, Bound::AtMost(20.0), "-"),
+        (Program::Resolverd, Outcome::PassTcp, Bound::AtMost(20.0), "-"),
+    ];
+    for (program, outcome, bound, baseline) in costs {
+        let (values, foreign) = net(program, outcome);
+        let measure = format!("{}, {}, ns net of empty", program.label(), outcome.words());
+        goals.push(Goal { measure, bound, values, foreign, baseline });
+    }
+    for (names, most, baseline) in
+        [(Names::TenThousand, 0.01, "0.002"), (Names::HundredThousand, 0.02, "0.005")]
+    {
+        for (program, bound) in
+            [(Program::Reflector, Bound::Told), (Program::Resolverd, Bound::AtMost(most))]
+        {
+            let of = |loss: &&Loss| loss.program == program && loss.names == names.count();
+            let of = runs.losses.iter().filter(of);
+            let (values, foreign): (Vec<f64>, Vec<f64>) = of.map(|l| (l.loss, l.foreign)).unzip();
+            let foreign = foreign.into_iter().fold(0.0, f64::max);
+            let label = names.label();
+            let measure = format!("{}, lost of 1.5 M/s, {label} names", program.label());
+            goals.push(Goal { measure, bound, values, foreign, baseline });
+        }
+    }
+    goals
+}
+
+impl Outcome {
+    fn words(self) -> &'static str {
+        match self {
+            Self::HitHot => "hit A, one name",
+            Self::Hit10k => "hit A, 10k names",
+            Self::Hit100k => "hit A, 100k names",
+            Self::HitEight => "hit, eight records",
+            Self::HitSigned => "hit, signed, DO",
+            Self::HitNxdomain => "hit, NXDOMAIN",
+            Self::PassDns => "DNS passed",
+            Self::PassUdp => "other UDP passed",
+            Self::PassTcp => "TCP passed",
+        }
+    }
+}
+
+/// Offered while costs are read: below what anybody loses.
+const RATE_COSTS: u64 = 1_000_000;
+const RATE_FLOOD: u64 = 1_500_000;
+const REPEATS: u32 = 5_000_000;
+const NAMES_OF_SETS: u32 = 200;
+const HITS_LOST_MAX: f64 = 0.02;
+const XDP_PASS: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_has_a_right_ip_checksum_and_the_names_digits_where_the_flood_writes() {
+        let ends = Ends { source: [1; 6], dest: [2; 6], from: [10, 53, 1, 1], to: [10, 53, 1, 2] };
+        for outcome in HITS {
+            let frame = ends.udp(53, &outcome.ask().bytes());
+            let words = frame[14..34].chunks(2).map(|p| u32::from(p[0]) << 8 | u32::from(p[1]));
+            let sum: u32 = words.sum();
+            assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+            assert_eq!(frame[54], 7, "a label of seven octets");
+            assert_eq!(&frame[56..62], b"000000");
+            assert!(frame.len() <= 160, "the flood's template holds it");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Who is measured: one process, one worker, on the server's core, forwarding to the same upstream.
+
+use anyhow::{Context as _, Result, bail};
+use lab::{Ask, Daemon, Process, Scratch};
+use serde::Serialize;
+
+use super::generate::{FILL_PASSES_MAX, Names, ask_all};
+use super::rig::{Held, rig};
+use super::site::{SERVER_CORE, SERVER_DEVICE, Site, on_core};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Peer {
+    /// The bare XDP reflector: the least an answer can cost.
+    Reflector,
+    Unbound,
+    /// resolverd, its hits answered in the kernel.
+    Resolverd,
+    /// resolverd with `kernel.mode = "off"`.
+    ResolverdOff,
+    /// resolverd with its program attached, whose maps are too small for what is asked.
+    ResolverdPassed,
+}
+
+impl Peer {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Reflector => "reflector",
+            Self::Unbound => "unbound",
+            Self::Resolverd => "resolverd",
+            Self::ResolverdOff => "resolverd, kernel off",
+            Self::ResolverdPassed => "resolverd, all passed",
+        }
+    }
+
+    pub fn is_resolverd(self) -> bool {
+        matches!(self, Self::Resolverd | Self::ResolverdOff | Self::ResolverdPassed)
+    }
+
+    /// Starts it, with room for `names`.
+    pub fn start(self, site: &Site, names: u32) -> Result<Running> {
+        let by = on_core(SERVER_CORE);
+        let by: Vec<&str> = by.iter().map(String::as_str).collect();
+        let what = match self {
+            Self::Reflector => {
+                let object = rig()?.object.display().to_string();
+                let args = ["attach", &object, "reflect", SERVER_DEVICE, "native"];
+                What::Program(Held::start(&site.server, &args)?)
+            }
+            Self::Unbound => unbound(site)?,
+            Self::Resolverd | Self::ResolverdOff | Self::ResolverdPassed => {
+                let text = self.configuration(site, names);
+                What::Daemon(Box::new(Daemon::start_by(&site.server, &text, &by)?))
+            }
+        };
+        Ok(Running { peer: self, what })
+    }
+
+    fn configuration(self, site: &Site, names: u32) -> String {
+        let (listen, upstream) = (site.address(), site.upstream());
+        let (mode, entries) = match self {
+            Self::ResolverdOff => ("off", ENTRIES_MIN),
+            Self::ResolverdPassed => ("xdp", ENTRIES_MIN),
+            _ => ("xdp", entries(names)),
+        };
+        format!(
+            "[server]\nlisten = [\"{listen}\"]\n\
+             [kernel]\nmode = \"{mode}\"\ninterfaces = [\"{SERVER_DEVICE}\"]\n\
+             entries = {entries}\nentries-256 = {ENTRIES_MIN}\nentries-512 = {ENTRIES_MIN}\n\
+             entries-1280 = {ENTRIES_MIN}\n\
+             [cache]\nmemory-max = \"512MiB\"\n\
+             [resolve]\nmode = \"forward\"\nupstream-from = \"none\"\n\
+             [[upstream]]\nname = \"bench\"\naddress = \"{upstream}\"\nprotocol = \"udp\"\n\
+             [acl]\nallow = [\"10.53.0.0/16\"]\n\
+             [log]\nlevel = \"warn\"\n"
+        )
+    }
+}
+
+/// Room in the maps: a quarter more than there are names.
+pub fn entries(names: u32) -> u32 {
+    (names + names / 4).max(ENTRIES_MIN)
+}
+
+/// A peer at work; stopped when dropped.
+pub struct Running {
+    peer: Peer,
+    what: What,
+}
+
+enum What {
+    Program(Held),
+    Process { process: Process, _scratch: Scratch },
+    Daemon(Box<Daemon>),
+}
+
+impl Running {
+    /// Its process, if it has one that serves.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.what {
+            What::Program(_) => None,
+            What::Process { process, .. } => Some(process.pid()),
+            What::Daemon(daemon) => Some(daemon.pid()),
+        }
+    }
+
+    pub fn daemon(&self) -> Option<&Daemon> {
+        match &self.what {
+            What::Daemon(daemon) => Some(daemon),
+            _ => None,
+        }
+    }
+
+    /// The kernel's number of the reflector's program.
+    pub fn program(&self, site: &Site) -> Result<u32> {
+        if let What::Program(held) = &self.what {
+            return Ok(super::rig::word(&held.said, "id")? as u32);
+        }
+        attached(site)
+    }
+
+    /// Asks for all names until they are where this peer's hits come from. Gives the share of the
+    /// last pass that the kernel answered, for a daemon with a kernel path.
+    pub fn fill(&self, site: &Site, names: Names) -> Result<Option<f64>> {
+        let file = names.file(site)?;
+        let Some(daemon) = self.daemon() else {
+            if self.pid().is_some() {
+                ask_all(site, &file)?;
+                ask_all(site, &file)?;
+            }
+            return Ok(None);
+        };
+        let hits = || daemon.metric(PACKETS, &[("verdict", "hit")]);
+        let mut share = 0.0;
+        for pass in 1..=FILL_PASSES_MAX {
+            let before = if self.peer == Peer::ResolverdOff { 0.0 } else { hits()? };
+            let asked = ask_all(site, &file)?;
+            let after = if self.peer == Peer::ResolverdOff { 0.0 } else { hits()? };
+            share = (after - before) / asked.completed.max(1.0);
+            let filled = match self.peer {
+                Peer::Resolverd => share > FILLED,
+                _ => pass >= 2,
+            };
+            if filled {
+                return Ok(Some(share));
+            }
+        }
+        bail!("after {FILL_PASSES_MAX} passes the kernel answers {:.1} % only", share * 100.0)
+    }
+}
+
+/// The program on the server's device, as `ip` shows it: `prog/xdp id 42`.
+fn attached(site: &Site) -> Result<u32> {
+    let text = site.server.ip(&["-d", "link", "show", SERVER_DEVICE])?;
+    let after = text.split_once("prog/xdp id ").map(|(_, after)| after);
+    let id = after.and_then(|after| after.split_whitespace().next()?.parse().ok());
+    id.with_context(|| format!("no program on {SERVER_DEVICE}: {text}"))
+}
+
+fn unbound(site: &Site) -> Result<What> {
+    let scratch = Scratch::new("unbound")?;
+    let (dir, listen, upstream) =
+        (scratch.path().display(), site.address().ip(), site.upstream().ip());
+    let config = scratch.write(
+        "unbound.conf",
+        &format!(
+            "server:\n  interface: {listen}@53\n  access-control: 10.53.0.0/16 allow\n  \
+             num-threads: 1\n  so-rcvbuf: 4m\n  msg-cache-size: 256m\n  rrset-cache-size: 256m\n  \
+             outgoing-range: 4096\n  num-queries-per-thread: 2048\n  chroot: \"\"\n  \
+             username: \"\"\n  directory: \"{dir}\"\n  pidfile: \"\"\n  use-syslog: no\n  \
+             logfile: \"\"\n  verbosity: 0\n  module-config: \"iterator\"\n  do-ip6: no\n  \
+             local-zone: \"test.\" transparent\n\
+             remote-control:\n  control-enable: no\n\
+             forward-zone:\n  name: \".\"\n  forward-addr: {upstream}\n"
+        ),
+    )?;
+    let program = lab::find("unbound").context("the bench needs `unbound`: `cargo xtask setup`")?;
+    let mut command = site.on(&site.server, SERVER_CORE, program.as_os_str());
+    command.arg("-d").arg("-c").arg(&config);
+    let mut process = Process::start("unbound", command, &scratch.path().join("log"))?;
+    process.ready("unbound answers", || {
+        let reply = site.client.ask(site.address(), &Ask::new("n000007.bench.test.", "A"));
+        reply.is_ok_and(|reply| reply.answer.len() == 1)
+    })?;
+    Ok(What::Process { process, _scratch: scratch })
+}
+
+const PACKETS: &str = "resolverd_kernel_packets_total";
+/// The least the configuration takes.
+const ENTRIES_MIN: u32 = 256;
+/// Of a pass, answered by the kernel, so that what is measured is hits.
+const FILLED: f64 = 0.99;
