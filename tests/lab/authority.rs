@@ -36,7 +36,17 @@ impl Authority {
         zones: &[Zone],
         by: &[&str],
     ) -> Result<Self> {
-        let scratch = Scratch::new("authority")?;
+        Self::start_in(Scratch::new("authority")?, inside, addresses, zones, by)
+    }
+
+    /// The same, with its files in a folder of the caller's.
+    pub fn start_in(
+        scratch: Scratch,
+        inside: &Namespace,
+        addresses: &[IpAddr],
+        zones: &[Zone],
+        by: &[&str],
+    ) -> Result<Self> {
         let config = scratch.write("knot.conf", &config(&scratch, addresses, zones)?)?;
         let knotd = find("knotd").context("the lab needs `knotd`: `cargo xtask setup`")?;
         let mut words = by.iter().map(Into::into).chain([knotd.into_os_string()]);
@@ -64,6 +74,15 @@ impl Authority {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+
+    /// Lets it run on after this process: for a standing lab. It must have been begun by
+    /// [`Authority::UNBOUND`], and in a standing folder.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+
+    /// Words that undo the binding of a child to this process.
+    pub const UNBOUND: [&'static str; 4] = ["setpriv", "--pdeathsig", "clear", "--"];
 
     /// The DS record of a signed zone in presentation form: a trust anchor for it.
     pub fn trust_anchor(&self, zone: &str) -> Result<String> {

@@ -11,7 +11,10 @@ use crate::namespace;
 
 /// A folder under the system's temporary one, and whatever is mounted in it.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct Scratch {
+    path: PathBuf,
+    standing: bool,
+}
 
 impl Scratch {
     pub fn new(label: &str) -> Result<Self> {
@@ -20,17 +23,29 @@ impl Scratch {
         let name = format!("{}{}-{seq}-{label}", namespace::PREFIX, std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self(path))
+        Ok(Self { path, standing: false })
+    }
+
+    /// One that outlives this process, until [`Scratch::remove`].
+    pub fn standing(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(Self { path, standing: true })
+    }
+
+    /// Removes it, also a standing one.
+    pub fn remove(mut self) {
+        self.standing = false;
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Writes a file into the folder.
     pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
     }
@@ -38,7 +53,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        remove(&self.0);
+        if !self.standing {
+            remove(&self.path);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod bpf;
 mod build;
 mod call;
+mod lab;
 mod run;
 mod setup;
 mod test;
@@ -33,6 +34,8 @@ enum Verb {
     Run(run::Options),
     /// Set up, and climb the ladder of tests.
     Test(test::Options),
+    /// A small network to look around in, and other kernels to load on; needs root.
+    Lab(lab::Options),
     /// Measure, beside Unbound and a bare reflector; needs root and two idle cores.
     Bench(bench::Options),
     /// Check the style of the house: floors, purity, unsafe, manners, format, lints.
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Verb::Build(options) => build::verb(&options),
         Verb::Run(options) => run::verb(&options),
         Verb::Test(options) => test::verb(&options),
+        Verb::Lab(options) => lab::verb(&options),
         Verb::Bench(options) => bench::verb(&options),
         Verb::Tidy(options) => tidy::verb(&options),
     };

@@ -3,8 +3,10 @@
 //! For guests that have nothing but what is shipped to them. Ends with 0 when an answer came, with
 //! 1 when none did.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -43,9 +45,15 @@ fn answer() -> Result<String> {
     let exchange = if tcp { lab::tcp } else { lab::udp };
     let mut last = None;
     for _ in 0..tries {
-        match exchange(server, &ask.bytes(), Duration::from_secs(1)) {
+        match exchange(server, &ask.bytes(), PAUSE) {
             Ok(bytes) => return Ok(show(&Reply::parse(&bytes)?)),
-            Err(error) => last = Some(error),
+            Err(error) => {
+                // Refused at once is no reason to have all tries at once.
+                if error.kind() != ErrorKind::TimedOut {
+                    thread::sleep(PAUSE);
+                }
+                last = Some(error);
+            }
         }
     }
     Err(last.context("tries is at least 1")?).with_context(|| format!("{server}"))
@@ -73,3 +81,5 @@ fn show(reply: &Reply) -> String {
     }
     text
 }
+/// For an answer, and between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
