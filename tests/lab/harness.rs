@@ -52,6 +52,11 @@ fn a_guard_removes_the_namespace_and_what_runs_in_it() -> Result<()> {
     let inside = Namespace::new("gone")?;
     let name = inside.name().to_owned();
     let mut child = inside.command("sleep").arg("60").spawn()?;
+    let own = inside.enter(|| std::fs::read_link("/proc/thread-self/ns/net"))??;
+    let of_child = format!("/proc/{}/ns/net", child.id());
+    lab::wait::until("the child to be inside", lab::wait::READY, || {
+        std::fs::read_link(&of_child).is_ok_and(|namespace| namespace == own)
+    })?;
     drop(inside);
     assert!(Namespace::existing(&name).is_none());
     assert!(!child.wait()?.success(), "it was killed");
