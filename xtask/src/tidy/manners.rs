@@ -27,7 +27,7 @@ pub fn unsafe_has_an_address(tree: &Tree) -> Vec<Finding> {
                 let text = "`unsafe` lives in resolverd-ebpf, resolverd-common/src/pod.rs and \
                             resolverd/src/kernel alone";
                 findings.push(Finding::at(&source.path, token.line, text.into()));
-            } else if needs_reason(source.word(at + 1)) && !has_reason(source, token.line) {
+            } else if needs_reason(source, at) && !has_reason(source, token.line) {
                 let text = "`unsafe` without `// SAFETY:` (or `# Safety`, on a function) above it";
                 findings.push(Finding::at(&source.path, token.line, text.into()));
             }
@@ -36,9 +36,20 @@ pub fn unsafe_has_an_address(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// Not a function pointer's type, and not an attribute such as `#[unsafe(no_mangle)]`.
-fn needs_reason(next: &str) -> bool {
-    ["{", "impl", "fn", "trait"].contains(&next)
+/// Blocks and implementations do, and public functions. Not a private function or one that
+/// a trait asked for, whose blocks have their own; not the type of a function pointer, nor an
+/// attribute such as `#[unsafe(no_mangle)]`.
+fn needs_reason(source: &Source, at: usize) -> bool {
+    match source.word(at + 1) {
+        "{" | "impl" | "trait" => true,
+        // `pub` or `pub(crate)`; in types a bracket may stand before a pointer, and no name
+        // after it.
+        "fn" => {
+            let before = at.checked_sub(1).map_or("", |before| source.word(before));
+            ["pub", ")"].contains(&before) && source.word(at + 2) != "("
+        }
+        _ => false,
+    }
 }
 
 /// Looks upwards through the statement that holds the block, and through the comment and
@@ -176,7 +187,9 @@ mod tests {
             "fn f() {\n    unsafe { g() }\n}",
             "// SAFETY: of another.\nlet y = unsafe { g() };\nlet x = unsafe { g() };",
             "// SAFETY: too far away.\n\nunsafe impl Pod for X {}",
-            "unsafe fn f() {}",
+            "pub unsafe fn f() {}",
+            "pub(crate) unsafe fn f() {}",
+            "unsafe trait X {}",
         ] {
             assert_eq!(unsafe_has_an_address(&tree(path, text)).len(), 1, "{text}");
         }
@@ -186,7 +199,8 @@ mod tests {
             "// SAFETY: it holds.\n#[inline]\nunsafe impl Pod for X {}",
             "/// # Safety\n///\n/// Call once.\npub unsafe fn f() {}",
             "#[unsafe(no_mangle)]\nfn f() {}",
-            "struct X(unsafe extern \"C\" fn());",
+            "impl X for Y {\n    unsafe fn f() {}\n}",
+            "struct X(unsafe fn(u8), unsafe extern \"C\" fn());",
             "let x = unsafe { g() }; // SAFETY: it holds.",
         ] {
             assert_eq!(unsafe_has_an_address(&tree(path, text)).len(), 0, "{text}");
