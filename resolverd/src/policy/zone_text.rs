@@ -1,8 +1,9 @@
 //! Records of local zones, from presentation format (RFC 1035 section 5.1) to wire.
 //!
-//! Pure. hickory-proto reads the text, and lower-cases names in it. What it would do beside that, or do wrong, is refused
-//! here: it opens files for `$INCLUDE`, and reads `\DDD` in strings as another number. Types it
-//! cannot read are written as RFC 3597 section 5 has it: `TYPE65280 \# 2 0a0b`.
+//! Pure. hickory-proto reads the text, and lower-cases names in it. What it would do beside that,
+//! or do wrong, is refused here: it opens files for `$INCLUDE`, and reads `\DDD` in strings as
+//! another number. Types it cannot read are written as RFC 3597 section 5 has it:
+//! `TYPE65280 \# 2 0a0b`.
 
 use hickory_proto::rr::{
     DNSClass, Name as HickoryName, RData, Record as HickoryRecord, RecordType,
