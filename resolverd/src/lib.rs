@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod dns;
 pub mod kernel;
 pub mod log;
