@@ -90,7 +90,8 @@ fn make() -> Result<PathBuf> {
     let config = scratch.write(
         "resolverd.toml",
         &format!(
-            "[server]\nlisten = [\"10.53.1.2:53\", \"[fd53:1::2]:53\"]\nstate-dir = \"{dir}/state\"\n\
+            "[server]\nlisten = [\"10.53.1.2:53\", \"[fd53:1::2]:53\"]\n\
+             state-dir = \"{dir}/state\"\n\
              [kernel]\ninterfaces = [\"lab-s\"]\npin-path = \"{dir}/bpf\"\n\
              [resolve]\nupstream-from = \"none\"\n\
              [[upstream]]\nname = \"lab\"\naddress = \"{}:53\"\n\
