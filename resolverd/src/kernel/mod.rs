@@ -5,9 +5,15 @@
 
 #![expect(unsafe_code, reason = "raw system calls and shared memory have their address here")]
 
+pub mod attach;
 pub mod datagrams;
+pub mod driver;
+pub mod events;
+pub mod maps;
 pub mod memory;
 pub mod netlink;
+pub mod object;
+pub mod sources;
 
 use resolverd_common::key::{Key, Secret};
 

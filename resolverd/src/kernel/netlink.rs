@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -48,6 +48,9 @@ pub struct Link {
     pub mtu: u32,
     /// Set up by the operator; says nothing about the cable.
     pub up: bool,
+    pub loopback: bool,
+    /// The XDP program on it, ours or another's.
+    pub xdp_program: Option<u32>,
 }
 
 /// One difference between two snapshots.
@@ -117,6 +120,13 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl Link {
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.loopback
     }
 }
 
@@ -293,12 +303,20 @@ fn link(message: LinkMessage) -> Option<Link> {
         mac: [0; 6],
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        loopback: message.header.flags.contains(LinkFlags::Loopback),
+        xdp_program: None,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(octets) => link.mac = octets.try_into().unwrap_or_default(),
+            LinkAttribute::Xdp(parts) => {
+                link.xdp_program = parts.into_iter().find_map(|part| match part {
+                    LinkXdp::ProgId(id) => Some(id),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -354,7 +372,15 @@ mod tests {
 
     #[test]
     fn changes_name_departures_before_arrivals() {
-        let link = |index, mtu| Link { index, name: "eth0".into(), mac: [2; 6], mtu, up: true };
+        let link = |index, mtu| Link {
+            index,
+            name: "eth0".into(),
+            mac: [2; 6],
+            mtu,
+            up: true,
+            loopback: false,
+            xdp_program: None,
+        };
         let addr: IpAddr = "192.0.2.1".parse().unwrap();
         let older = Snapshot {
             links: vec![link(1, 1_500), link(2, 1_500)],
