@@ -154,6 +154,8 @@ struct Reach {
 enum Failure {
     /// Refused, or failed.
     Failed(String),
+    /// Refused, in JSON, which is wanted where good news go.
+    FailedInJson(String),
     /// Nobody answers at the socket.
     Unreachable(String),
 }
@@ -162,15 +164,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.verb) {
         Ok(text) => deliver(&mut io::stdout().lock(), &text),
-        Err(failure) => {
-            let (text, code) = match failure {
-                Failure::Failed(text) => (text, FAILED),
-                Failure::Unreachable(text) => (text, UNREACHABLE),
-            };
-            // A terminal that is gone can't be told.
-            let _ = writeln!(io::stderr().lock(), "{text}");
-            ExitCode::from(code)
+        Err(Failure::Failed(text)) => complain(&text, FAILED),
+        Err(Failure::FailedInJson(text)) => {
+            deliver(&mut io::stdout().lock(), &text);
+            ExitCode::from(FAILED)
         }
+        Err(Failure::Unreachable(text)) => complain(&text, UNREACHABLE),
     }
 }
 
@@ -237,7 +236,7 @@ fn check(path: Option<&Path>, json: bool) -> Result<String, Failure> {
         }
         (Ok((file, report)), true) => Ok(to_json(&Checked { file, report, ..Checked::default() })),
         (Err(error), false) => Err(Failure::Failed(error.to_string())),
-        (Err(error), true) => Err(Failure::Failed(to_json(&Checked::refused(error)))),
+        (Err(error), true) => Err(Failure::FailedInJson(to_json(&Checked::refused(error)))),
     }
 }
 
@@ -328,11 +327,14 @@ fn deliver(out: &mut impl Write, text: &str) -> ExitCode {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(e) => {
-            let _ = writeln!(io::stderr().lock(), "can't write: {e}");
-            ExitCode::from(FAILED)
-        }
+        Err(e) => complain(&format!("can't write: {e}"), FAILED),
     }
+}
+
+fn complain(text: &str, code: u8) -> ExitCode {
+    // A terminal that is gone can't be told.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+    ExitCode::from(code)
 }
 
 fn example(words: &str) -> String {
@@ -436,7 +438,7 @@ mod tests {
         std::fs::write(&path, "[server]\nedns-size = 1\n").unwrap();
         let Err(Failure::Failed(text)) = check(Some(&path), false) else { panic!("taken") };
         assert!(text.starts_with(&format!("{}:2:13: ", path.display())), "{text}");
-        let Err(Failure::Failed(text)) = check(Some(&path), true) else { panic!("taken") };
+        let Err(Failure::FailedInJson(text)) = check(Some(&path), true) else { panic!("taken") };
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (&json["problems"][0]["line"], &json["problems"][0]["column"]),

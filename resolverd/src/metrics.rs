@@ -8,23 +8,25 @@
 
 mod catalogue;
 mod labels;
+mod named;
+mod register;
+mod snapshot;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
 use prometheus::local::LocalHistogram;
-use prometheus::proto::{Counter as ProtoCounter, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Registry, TextEncoder,
-};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 use catalogue::*;
 pub use catalogue::{CATALOGUE, Described};
 pub use labels::*;
+use named::{Attachments, Names, Upstreams};
+pub use named::{LABEL_VALUES_MAX, OTHER};
+use register::{counter, counters, each, float_gauge, gauge, gauges, histograms, labelled};
+use snapshot::Snapshot;
 
 /// All metrics. Made once by the daemon and shared; every handle may be used from any thread.
 pub struct Metrics {
@@ -309,217 +311,6 @@ impl Drop for QueryBatch {
     }
 }
 
-/// Configured names that have a label value of their own.
-#[derive(Default)]
-struct Names(BTreeSet<String>);
-
-impl Names {
-    /// The value to use for `name`: itself, or [`OTHER`] when all places are taken.
-    fn place<'a>(&mut self, name: &'a str) -> &'a str {
-        // One value is kept for OTHER.
-        if self.0.contains(name) {
-            name
-        } else if self.0.len() + 1 < LABEL_VALUES_MAX {
-            self.0.insert(name.to_owned());
-            name
-        } else {
-            OTHER
-        }
-    }
-}
-
-struct Upstreams {
-    names: Names,
-    handles: HashMap<String, UpstreamMetrics>,
-    durations: HistogramVec,
-    queries: IntCounterVec,
-    healthy: IntGaugeVec,
-}
-
-impl Upstreams {
-    fn handles(&mut self, name: &str) -> UpstreamMetrics {
-        let value = self.names.place(name);
-        let Self { handles, durations, queries, healthy, .. } = self;
-        handles
-            .entry(value.to_owned())
-            .or_insert_with(|| UpstreamMetrics {
-                duration: durations.with_label_values(&[value]),
-                healthy: healthy.with_label_values(&[value]),
-                outcomes: each(Outcome::ALL, |o| queries.with_label_values(&[value, o.as_str()])),
-            })
-            .clone()
-    }
-
-    fn retain(&mut self, names: &[&str]) {
-        let gone: Vec<String> =
-            self.names.0.iter().filter(|n| !names.contains(&n.as_str())).cloned().collect();
-        for name in &gone {
-            self.names.0.remove(name);
-            self.handles.remove(name);
-            // A value that is not there is as gone as it can be.
-            let _ = self.durations.remove_label_values(&[name]);
-            let _ = self.healthy.remove_label_values(&[name]);
-            for outcome in Outcome::ALL {
-                let _ = self.queries.remove_label_values(&[name.as_str(), outcome.as_str()]);
-            }
-        }
-    }
-}
-
-struct Attachments {
-    names: Names,
-    gauges: IntGaugeVec,
-}
-
-impl Attachments {
-    fn set(&mut self, interface: &str, mode: Option<&'static str>) {
-        let value = self.names.place(interface);
-        self.remove(value);
-        let attached = i64::from(mode.is_some());
-        self.gauges.with_label_values(&[value, mode.unwrap_or(MODE_NONE)]).set(attached);
-    }
-
-    fn forget(&mut self, interface: &str) {
-        if self.names.0.remove(interface) {
-            self.remove(interface);
-        }
-    }
-
-    fn remove(&self, value: &str) {
-        for mode in MODES.into_iter().chain([MODE_NONE]) {
-            // Most of them are not there.
-            let _ = self.gauges.remove_label_values(&[value, mode]);
-        }
-    }
-}
-
-/// Counters whose values are kept elsewhere and replaced as a whole.
-struct Snapshot {
-    about: &'static Described,
-    desc: Desc,
-    rows: Mutex<Vec<Row>>,
-}
-
-/// The values of the labels, and the count.
-type Row = (Vec<&'static str>, u64);
-
-impl Snapshot {
-    fn register(registry: &Registry, about: &'static Described) -> Arc<Self> {
-        let labels = about.labels.iter().map(|l| (*l).to_owned()).collect();
-        let desc = Desc::new(about.name.into(), about.help.into(), labels, HashMap::new())
-            .expect("the catalogue has valid names");
-        let start = if about.labels.is_empty() { vec![(Vec::new(), 0)] } else { Vec::new() };
-        let snapshot = Arc::new(Self { about, desc, rows: Mutex::new(start) });
-        add(registry, Shared(Arc::clone(&snapshot)));
-        snapshot
-    }
-
-    fn set(&self, rows: Vec<Row>) {
-        *self.rows.lock() = rows;
-    }
-}
-
-/// What the registry holds of a [`Snapshot`].
-struct Shared(Arc<Snapshot>);
-
-impl Collector for Shared {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.0.desc]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let rows = self.0.rows.lock().clone();
-        let metrics = rows.into_iter().map(|(values, count)| {
-            let pairs = self.0.about.labels.iter().zip(values).map(|(label, value)| {
-                let mut pair = LabelPair::default();
-                pair.set_name((*label).to_owned());
-                pair.set_value(value.to_owned());
-                pair
-            });
-            let mut counter = ProtoCounter::default();
-            counter.set_value(count as f64);
-            let mut metric = Metric::from_label(pairs.collect());
-            metric.set_counter(counter);
-            metric
-        });
-        let mut family = MetricFamily::default();
-        family.set_name(self.0.about.name.into());
-        family.set_help(self.0.about.help.into());
-        family.set_field_type(MetricType::COUNTER);
-        family.set_metric(metrics.collect());
-        vec![family]
-    }
-}
-
-fn counter(registry: &Registry, about: &Described) -> IntCounter {
-    let metric = IntCounter::with_opts(about.opts()).expect(VALID);
-    add(registry, metric.clone());
-    metric
-}
-
-fn counters(registry: &Registry, about: &Described) -> IntCounterVec {
-    let metric = IntCounterVec::new(about.opts(), about.labels).expect(VALID);
-    add(registry, metric.clone());
-    metric
-}
-
-/// One counter a value of the only label, all of them there from the start.
-fn labelled<T: Copy, const N: usize>(
-    registry: &Registry,
-    about: &Described,
-    values: &[T],
-    text: impl Fn(T) -> &'static str,
-) -> [IntCounter; N] {
-    let family = counters(registry, about);
-    each(values, |value| family.with_label_values(&[text(value)]))
-}
-
-fn gauge(registry: &Registry, about: &Described) -> IntGauge {
-    let metric = IntGauge::with_opts(about.opts()).expect(VALID);
-    add(registry, metric.clone());
-    metric
-}
-
-fn float_gauge(registry: &Registry, about: &Described) -> Gauge {
-    let metric = Gauge::with_opts(about.opts()).expect(VALID);
-    add(registry, metric.clone());
-    metric
-}
-
-fn gauges(registry: &Registry, about: &Described) -> IntGaugeVec {
-    let metric = IntGaugeVec::new(about.opts(), about.labels).expect(VALID);
-    add(registry, metric.clone());
-    metric
-}
-
-fn histograms(registry: &Registry, about: &Described, buckets: &[f64]) -> HistogramVec {
-    let opts = HistogramOpts::from(about.opts()).buckets(buckets.to_vec());
-    let metric = HistogramVec::new(opts, about.labels).expect(VALID);
-    add(registry, metric.clone());
-    metric
-}
-
-fn add(registry: &Registry, metric: impl Collector + 'static) {
-    registry.register(Box::new(metric)).expect("the catalogue names each metric once");
-}
-
-/// One handle for each variant, in their order, so that `variant as usize` finds it.
-fn each<T: Copy, U, const N: usize>(all: &[T], make: impl Fn(T) -> U) -> [U; N] {
-    assert_eq!(all.len(), N);
-    std::array::from_fn(|i| make(all[i]))
-}
-
-const VALID: &str = "the catalogue has valid names and labels";
-
-/// Values a label made of configured names may have, [`OTHER`] among them. A scrape of a
-/// node with hundreds of upstreams would cost more than it tells.
-pub const LABEL_VALUES_MAX: usize = 32;
-/// The value that the names past the bound share.
-pub const OTHER: &str = "other";
-
-const MODES: [&str; 3] = ["xdp", "xdp-generic", "tc"];
-const MODE_NONE: &str = "none";
-
 /// From a hit in memory to the end of `resolve.timeout`.
 const QUERY_BUCKETS: [f64; 16] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
@@ -531,6 +322,8 @@ const UPSTREAM_BUCKETS: [f64; 13] =
 
 #[cfg(test)]
 mod tests {
+    use prometheus::proto::{LabelPair, MetricFamily};
+
     use super::*;
 
     fn metrics() -> Arc<Metrics> {

@@ -240,9 +240,16 @@ impl Config {
 
     fn read(text: &str, file: &str, state_dir: Option<&Path>) -> Result<Self, ConfigError> {
         let source = overlay::Source::new(file, text);
-        overlay::lay(&source)
-            .and_then(|spec| meaning::of(&spec, &source, state_dir))
-            .map_err(ConfigError::refused)
+        let (spec, mut problems) = overlay::lay(&source);
+        let meaning = spec.map(|spec| meaning::of(&spec, &source, state_dir));
+        match meaning {
+            Some(Ok(config)) if problems.is_empty() => Ok(config),
+            Some(Err(more)) => {
+                problems.extend(more);
+                Err(ConfigError::refused(problems))
+            }
+            _ => Err(ConfigError::refused(problems)),
+        }
     }
 }
 

@@ -16,14 +16,15 @@ use super::{Position, Problem};
 /// The defaults themselves.
 pub const DEFAULTS: &str = include_str!("../../../config/resolverd.toml");
 
-/// Lays `source` over the defaults. Every problem found is reported, not the first alone.
-pub fn lay(source: &Source<'_>) -> Result<Spec, Vec<Problem>> {
+/// Lays `source` over the defaults. Gives what there is, and what was refused of it; nothing
+/// when not even its types are right.
+pub fn lay(source: &Source<'_>) -> (Option<Spec>, Vec<Problem>) {
     let defaults = DeTable::parse(DEFAULTS).expect("the defaults are TOML");
     let mut written = match DeTable::parse(source.text) {
         Ok(table) => table.into_inner(),
         Err(e) => {
             let span = e.span().unwrap_or(0..0);
-            return Err(vec![source.problem(&span, syntax_message(e.message()))]);
+            return (None, vec![source.problem(&span, syntax_message(e.message()))]);
         }
     };
     let mut problems = Vec::new();
@@ -32,12 +33,11 @@ pub fn lay(source: &Source<'_>) -> Result<Spec, Vec<Problem>> {
     let whole = 0..source.text.len();
     let merged = merge(shift(defaults.into_inner(), source.text.len() + 1), written);
     match Spec::deserialize(Deserializer::from(Spanned::new(whole, merged))) {
-        Ok(spec) if problems.is_empty() => Ok(spec),
-        Ok(_) => Err(problems),
+        Ok(spec) => (Some(spec), problems),
         Err(e) => {
             let span = e.span().unwrap_or(0..0);
             problems.push(source.problem(&span, type_message(e.message(), &paths, &span)));
-            Err(problems)
+            (None, problems)
         }
     }
 }
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn tables_merge_key_by_key_and_lists_replace() {
         let text = "[server]\nlisten = [\"192.0.2.1:53\"]\n[cache]\nprefetch = false\n";
-        let spec = lay(&Source::new("f", text)).unwrap();
+        let spec = lay(&Source::new("f", text)).0.unwrap();
         assert_eq!(spec.server.listen.get_ref().len(), 1);
         assert_eq!(*spec.server.edns_size.get_ref(), 1232);
         assert!(!spec.cache.prefetch);
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn what_is_left_out_has_the_places_of_the_defaults() {
         let source = Source::new("f", "[server]\nedns-size = 512\n");
-        let spec = lay(&source).unwrap();
+        let spec = lay(&source).0.unwrap();
         assert!(source.is_written(&spec.server.edns_size.span()));
         assert!(!source.is_written(&spec.server.listen.span()));
         assert!(!source.is_written(&spec.log.level.span()));
