@@ -105,6 +105,11 @@ impl Default for Message {
 ///
 /// The reason why the kernel passes such a query on. `name` and `question` then mean nothing.
 #[inline(always)]
+#[expect(
+    clippy::manual_range_contains,
+    clippy::needless_range_loop,
+    reason = "comparisons and indexes in the form whose bounds the oldest verifier keeps"
+)]
 pub fn parse(
     message: &Message,
     len: usize,
