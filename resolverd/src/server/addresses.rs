@@ -137,7 +137,15 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_the_machine_is_read() {
-        let link = netlink::Link { index: 2, name: "eth0".into(), mac: [2; 6], mtu: 9, up: true };
+        let link = netlink::Link {
+            index: 2,
+            name: "eth0".into(),
+            mac: [2; 6],
+            mtu: 9,
+            up: true,
+            loopback: false,
+            xdp_program: None,
+        };
         let snapshot = netlink::Snapshot {
             links: vec![link],
             addresses: vec![
