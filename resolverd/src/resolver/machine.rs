@@ -241,7 +241,7 @@ impl Machine {
 impl From<Reason> for Ede {
     fn from(reason: Reason) -> Self {
         let (code, text) = match reason {
-            Reason::Nobody => (22, "no upstream is for this name"),
+            Reason::Nobody => (22, "no upstream is for this name, or all lead back here"),
             Reason::Silence => (22, "no upstream answered in time"),
             Reason::Refusal => (22, "every upstream refused or failed"),
             Reason::Network => (23, "no upstream could be reached"),

@@ -182,9 +182,9 @@ impl Upstreams {
         let mut ranked: Vec<usize> =
             places.iter().copied().filter(|&at| !self.entries[at].looped).collect();
         ranked.sort_by_key(|&at| (self.entries[at].rank(), at));
-        ranked.truncate(CANDIDATES_MAX);
         self.plans += 1;
-        let candidates = ranked.iter().map(|&at| self.entries[at].candidate(now)).collect();
+        let asked = ranked.iter().take(CANDIDATES_MAX);
+        let candidates = asked.map(|&at| self.entries[at].candidate(now)).collect();
         let probe = self.choose_probe(now, ranked.get(1..).unwrap_or_default());
         Plan { candidates, probe }
     }

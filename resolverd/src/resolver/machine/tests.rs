@@ -83,7 +83,11 @@ fn the_transition_table() {
     let nothing = &[][..];
     let told = || Came::Refused(Some(Ede { code: 6, text: "bogus".into() }));
 
-    table("nobody", &[], &[(Start, &["done 2 22 no upstream is for this name"])]);
+    table(
+        "nobody",
+        &[],
+        &[(Start, &["done 2 22 no upstream is for this name, or all lead back here"])],
+    );
     table("answered", one, &[(Start, asked), (I(0, answer()), &["done 3"])]);
     table(
         "nothing comes after the end",

@@ -233,3 +233,16 @@ fn a_reload_keeps_what_is_known_about_those_that_stay() {
     assert_eq!(u.report(at(0), b, Report::Silent), None);
     assert_eq!(u.sent(b), None);
 }
+
+#[test]
+fn of_many_upstreams_some_are_asked_and_every_one_gets_its_probe() {
+    let names: Vec<String> = (0..20).map(|n| format!("u{n}")).collect();
+    let mut u = upstreams(&names.iter().map(|name| (&**name, &[][..])).collect::<Vec<_>>());
+    assert_eq!(u.plan(at(0), &name("x.")).candidates.len(), CANDIDATES_MAX);
+    for _ in 0..TROUBLES_MAX {
+        u.silent(at(0), "u7");
+    }
+    let later = at(0) + BACKOFF_MIN;
+    let probe = u.plan(later, &name("x.")).probe.unwrap();
+    assert_eq!(u.named(probe.id), "u7");
+}

@@ -74,18 +74,22 @@ fn take(query: &Query, message: &Message) -> Result<Answer, Reject> {
     accept_with(query, BOUNDS, &message.to_vec().unwrap())
 }
 
-/// The answer as a client's parser reads it: a line for each record, a bar between sections.
-fn lines(query: &Query, answer: &Answer) -> Vec<String> {
+/// The answer as a client's parser reads it.
+fn whole(query: &Query, answer: &Answer) -> Result<Message, String> {
     let mut wire = vec![0, 7, 0x80, answer.rcode, 0, 1];
     answer.counts.iter().for_each(|count| wire.extend(count.to_be_bytes()));
     wire.extend_from_slice(query.name.as_wire());
     wire.extend(query.qtype.to_be_bytes());
     wire.extend([0, 1]);
-    let first_offset = wire.len();
+    let walked = records::ttl_offsets(&answer.body, wire.len(), answer.counts);
+    assert_eq!(walked.as_ref(), Ok(&answer.ttl_offsets));
     wire.extend_from_slice(&answer.body);
-    let walked = records::ttl_offsets(&answer.body, first_offset, answer.counts).unwrap();
-    assert_eq!(walked, answer.ttl_offsets);
-    let message = Message::from_vec(&wire).unwrap();
+    Message::from_vec(&wire).map_err(|error| error.to_string())
+}
+
+/// A line for each record, a bar between sections.
+fn lines(query: &Query, answer: &Answer) -> Vec<String> {
+    let message = whole(query, answer).unwrap();
     assert_eq!(message.additionals, []);
     let line = |r: &HickoryRecord| {
         let rtype = r.record_type();
@@ -442,6 +446,17 @@ proptest! {
             let walked = records::ttl_offsets(&answer.body, first_offset, answer.counts);
             prop_assert_eq!(walked.as_ref(), Ok(&answer.ttl_offsets));
             prop_assert!(answer.life <= Duration::from_secs(BOUNDS.ttl_max.into()));
+            // What hickory can read as well, it reads as the same.
+            if let (Ok(theirs), Ok(ours)) = (Message::from_vec(&wire), whole(&query, &answer)) {
+                for record in &ours.answers {
+                    let same = |other: &&HickoryRecord| {
+                        other.name == record.name && other.data == record.data
+                    };
+                    let unknown = matches!(record.data, RData::Unknown { .. });
+                    let found = theirs.answers.iter().find(same);
+                    prop_assert!(unknown || found.is_some(), "{} of {}", record, theirs);
+                }
+            }
             for &at in &answer.ttl_offsets {
                 let ttl = answer.body[usize::from(at)..].first_chunk::<4>().unwrap();
                 prop_assert!(Duration::from_secs(u32::from_be_bytes(*ttl).into()) >= answer.life);
