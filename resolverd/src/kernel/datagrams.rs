@@ -13,8 +13,12 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use self::wire::{CONTROL_OCTETS, Control, NAME_OCTETS, Name};
+
+mod wire;
 
 /// A datagram that came in.
 #[derive(Clone, Copy, Debug)]
@@ -330,119 +334,6 @@ impl Envelope {
     }
 }
 
-/// A `sockaddr_in` or `sockaddr_in6`, as octets.
-#[derive(Clone, Copy, Default)]
-#[repr(C, align(8))]
-struct Name([u8; NAME_OCTETS]);
-
-impl Name {
-    fn read(&self) -> Option<SocketAddr> {
-        let port = u16::from_be_bytes(self.array(2));
-        match i32::from(u16::from_ne_bytes(self.array(0))) {
-            libc::AF_INET => {
-                let addr = Ipv4Addr::from(self.array::<4>(4));
-                Some(SocketAddr::V4(SocketAddrV4::new(addr, port)))
-            }
-            libc::AF_INET6 => {
-                let addr = Ipv6Addr::from(self.array::<16>(8));
-                let scope = u32::from_ne_bytes(self.array(24));
-                Some(SocketAddr::V6(SocketAddrV6::new(addr, port, 0, scope)))
-            }
-            _ => None,
-        }
-    }
-
-    /// Writes the address and returns how many octets it takes.
-    fn write(&mut self, addr: SocketAddr) -> usize {
-        self.0[2..4].copy_from_slice(&addr.port().to_be_bytes());
-        match addr {
-            SocketAddr::V4(addr) => {
-                self.0[0..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
-                self.0[4..8].copy_from_slice(&addr.ip().octets());
-                self.0[8..16].fill(0);
-                size_of::<libc::sockaddr_in>()
-            }
-            SocketAddr::V6(addr) => {
-                self.0[0..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
-                self.0[4..8].fill(0);
-                self.0[8..24].copy_from_slice(&addr.ip().octets());
-                self.0[24..28].copy_from_slice(&addr.scope_id().to_ne_bytes());
-                size_of::<libc::sockaddr_in6>()
-            }
-        }
-    }
-
-    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        std::array::from_fn(|i| self.0[at + i])
-    }
-}
-
-/// One control message with packet information, as octets: a `cmsghdr`, then
-/// an `in_pktinfo` (index, local address, address in the packet) or an
-/// `in6_pktinfo` (address, index).
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_OCTETS]);
-
-impl Default for Control {
-    fn default() -> Control {
-        Control([0; CONTROL_OCTETS])
-    }
-}
-
-impl Control {
-    fn read(&self, len: usize) -> Option<Destination> {
-        if len < CMSG_HEADER {
-            return None;
-        }
-        let level = i32::from_ne_bytes(self.array(CMSG_LEVEL_AT));
-        let kind = i32::from_ne_bytes(self.array(CMSG_LEVEL_AT + 4));
-        let said = usize::from_ne_bytes(self.array(0));
-        let data = CMSG_HEADER;
-        match (level, kind) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) if said >= data + 12 && len >= data + 12 => {
-                Some(Destination {
-                    interface: u32::from_ne_bytes(self.array(data)),
-                    local: Ipv4Addr::from(self.array::<4>(data + 4)).into(),
-                    addr: Ipv4Addr::from(self.array::<4>(data + 8)).into(),
-                })
-            }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if said >= data + 20 && len >= data + 20 => {
-                let addr = Ipv6Addr::from(self.array::<16>(data)).into();
-                let interface = u32::from_ne_bytes(self.array(data + 16));
-                Some(Destination { addr, local: addr, interface })
-            }
-            _ => None,
-        }
-    }
-
-    /// Writes the source and returns how many octets the message takes.
-    fn write(&mut self, source: Source) -> usize {
-        let data = CMSG_HEADER;
-        let (level, kind, len) = match source.addr {
-            IpAddr::V4(addr) => {
-                self.0[data..data + 4].copy_from_slice(&source.interface.to_ne_bytes());
-                self.0[data + 4..data + 8].copy_from_slice(&addr.octets());
-                self.0[data + 8..data + 12].fill(0);
-                (libc::IPPROTO_IP, libc::IP_PKTINFO, data + 12)
-            }
-            IpAddr::V6(addr) => {
-                self.0[data..data + 16].copy_from_slice(&addr.octets());
-                self.0[data + 16..data + 20].copy_from_slice(&source.interface.to_ne_bytes());
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, data + 20)
-            }
-        };
-        self.0[..size_of::<usize>()].copy_from_slice(&len.to_ne_bytes());
-        self.0[CMSG_LEVEL_AT..CMSG_LEVEL_AT + 4].copy_from_slice(&level.to_ne_bytes());
-        self.0[CMSG_LEVEL_AT + 4..data].copy_from_slice(&kind.to_ne_bytes());
-        len.next_multiple_of(size_of::<usize>())
-    }
-
-    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        std::array::from_fn(|i| self.0[at + i])
-    }
-}
-
 fn headers(count: usize) -> Box<[libc::mmsghdr]> {
     (0..count).map(|_| empty_header()).collect()
 }
@@ -461,24 +352,9 @@ fn empty_vector() -> libc::iovec {
     libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }
 }
 
-/// A `sockaddr_in6`, the longer of the two.
-const NAME_OCTETS: usize = size_of::<libc::sockaddr_in6>();
-
-/// A `cmsghdr`: the length, then level and kind.
-const CMSG_LEVEL_AT: usize = size_of::<usize>();
-const CMSG_HEADER: usize = CMSG_LEVEL_AT + 8;
-
-/// Room for one control message with the longer of the two payloads.
-const CONTROL_OCTETS: usize = (CMSG_HEADER + 20).next_multiple_of(size_of::<usize>());
-
 /// Between two datagrams of a batch: without it all begin at the same offset
 /// of a page and fight for one set of the first-level cache.
 const SLOT_GAP: usize = 192;
-
-const _: () = assert!(size_of::<libc::cmsghdr>() == CMSG_HEADER);
-const _: () = assert!(size_of::<libc::in_pktinfo>() == 12);
-const _: () = assert!(size_of::<libc::in6_pktinfo>() == 20);
-const _: () = assert!(NAME_OCTETS == 28);
 
 #[cfg(test)]
 mod tests {
@@ -486,17 +362,6 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-
-    #[test]
-    fn a_name_reads_back_as_it_was_written() {
-        for text in ["192.0.2.1:53", "[2001:db8::1]:5353", "[fe80::1%3]:53", "0.0.0.0:0"] {
-            let addr: SocketAddr = text.parse().unwrap();
-            let mut name = Name::default();
-            name.write(addr);
-            assert_eq!(name.read(), Some(addr));
-        }
-        assert_eq!(Name::default().read(), None);
-    }
 
     #[test]
     fn a_batch_comes_in_order_and_an_empty_socket_would_block() {

@@ -23,8 +23,9 @@ pub enum Held {
     Hidden,
 }
 
-/// Finds out who holds `address`, or something that covers it.
-pub fn find(address: SocketAddr, transport: Transport) -> Held {
+/// Finds out who holds `address`, or something that covers it. `None` when
+/// nobody is seen to: it may have been let go a moment ago.
+pub fn find(address: SocketAddr, transport: Transport) -> Option<Held> {
     let mut inodes = Vec::new();
     for table in tables(transport) {
         let Ok(file) = fs::File::open(format!("/proc/thread-self/net/{table}")) else { continue };
@@ -37,13 +38,15 @@ pub fn find(address: SocketAddr, transport: Transport) -> Held {
         inodes.truncate(INODES_MAX);
     }
     if inodes.is_empty() {
-        return Held::Hidden;
+        return None;
     }
     let ours = sockets_of("self", &mut LINKS_MAX.clone());
     inodes.retain(|inode| !ours.contains(inode));
-    if inodes.is_empty() {
-        return Held::Ourselves;
-    }
+    Some(if inodes.is_empty() { Held::Ourselves } else { process_with(&inodes) })
+}
+
+/// The first process that has one of these sockets open.
+fn process_with(inodes: &[u64]) -> Held {
     let mut links_left = LINKS_MAX;
     let Ok(processes) = fs::read_dir("/proc") else { return Held::Hidden };
     for process in processes.filter_map(Result::ok).take(PROCESSES_MAX) {
@@ -207,8 +210,11 @@ mod tests {
     #[test]
     fn our_own_sockets_are_known_as_ours() {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(find(udp.local_addr().unwrap(), Transport::Udp), Held::Ourselves);
+        assert_eq!(find(udp.local_addr().unwrap(), Transport::Udp), Some(Held::Ourselves));
         let tcp = TcpListener::bind("[::1]:0").unwrap();
-        assert_eq!(find(tcp.local_addr().unwrap(), Transport::Tcp), Held::Ourselves);
+        let address = tcp.local_addr().unwrap();
+        assert_eq!(find(address, Transport::Tcp), Some(Held::Ourselves));
+        drop(tcp);
+        assert_eq!(find(address, Transport::Tcp), None);
     }
 }

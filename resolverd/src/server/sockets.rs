@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{
@@ -45,28 +46,42 @@ pub fn tcp(address: SocketAddr) -> Result<TcpListener, ServerError> {
 /// kernel would let any process of our user share it too, each getting some of
 /// the queries; so a socket that shares with nobody is tried first.
 pub fn check_free(address: SocketAddr, transport: Transport) -> Result<(), ServerError> {
+    let mut tries_left = FREE_TRIES;
+    loop {
+        let error = match try_alone(address, transport) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if Errno::from_io_error(&error) != Some(Errno::ADDRINUSE) {
+            return Err(failure(address, transport, error));
+        }
+        let held = holder::find(address, transport);
+        // A wildcard beside one of its own addresses.
+        if held == Some(Held::Ourselves) {
+            return Ok(());
+        }
+        tries_left -= 1;
+        if tries_left == 0 {
+            let held = held.unwrap_or(Held::Hidden);
+            return Err(ServerError::InUse { address, transport, held });
+        }
+        // It may be in the middle of being let go, by the daemon before us or
+        // by a door of our own that is still emptied.
+        std::thread::sleep(FREE_PAUSE);
+    }
+}
+
+fn try_alone(address: SocketAddr, transport: Transport) -> io::Result<()> {
     let kind = match transport {
         Transport::Udp => Type::DGRAM,
         Transport::Tcp => Type::STREAM,
     };
-    let tried = Socket::new(Domain::for_address(address), kind, None).and_then(|socket| {
-        prepare(&socket, address)?;
-        if transport == Transport::Tcp {
-            socket.set_reuse_address(true)?;
-        }
-        socket.bind(&address.into())
-    });
-    match tried {
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::ADDRINUSE) => {
-            match holder::find(address, transport) {
-                // A wildcard beside one of its own addresses.
-                Held::Ourselves => Ok(()),
-                held => Err(ServerError::InUse { address, transport, held }),
-            }
-        }
-        Err(error) => Err(failure(address, transport, error)),
-        Ok(()) => Ok(()),
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    prepare(&socket, address)?;
+    if transport == Transport::Tcp {
+        socket.set_reuse_address(true)?;
     }
+    socket.bind(&address.into())
 }
 
 /// Whether the machine has this address now. Asked of the kernel, which knows
@@ -116,7 +131,8 @@ fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 fn failure(address: SocketAddr, transport: Transport, error: io::Error) -> ServerError {
     match Errno::from_io_error(&error) {
         Some(Errno::ADDRINUSE) => {
-            ServerError::InUse { address, transport, held: holder::find(address, transport) }
+            let held = holder::find(address, transport).unwrap_or(Held::Hidden);
+            ServerError::InUse { address, transport, held }
         }
         Some(Errno::ACCESS | Errno::PERM) => ServerError::Denied { address, transport },
         Some(Errno::AFNOSUPPORT) => ServerError::NoFamily { address, transport },
@@ -127,6 +143,11 @@ fn failure(address: SocketAddr, transport: Transport, error: io::Error) -> Serve
 /// Queries waiting in one UDP socket, by memory: some 10 ms of full load. More
 /// would only be answered after the client asked again.
 const RECEIVE_BUFFER_OCTETS: usize = 1 << 20;
+
+/// Looks at an address that is taken, and the time between them: together a
+/// fifth of a second.
+const FREE_TRIES: usize = 10;
+const FREE_PAUSE: Duration = Duration::from_millis(20);
 
 /// TCP connections waiting to be accepted; the system may have a lower limit.
 const BACKLOG: i32 = 1_024;
