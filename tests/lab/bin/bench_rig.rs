@@ -13,6 +13,8 @@
 //!     a test run: nanoseconds a run, taken over the whole call
 //! bench-rig account
 //!     has the kernel account for programs until SIGTERM
+//! bench-rig blind PINNED_SETTINGS
+//!     gives the daemon's program another secret: no name is known to it any more
 //! bench-rig stats ID
 //!     what the kernel's own accounting says of a program
 //! ```
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{Array, PerCpuArray};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::{
     ProgramInfo, TestRun as _, TestRunAttrs, TestRunOptions, TestRunResult, Xdp, XdpMode,
     loaded_programs,
@@ -30,6 +32,7 @@ use aya::programs::{
 use aya::sys::{Stats, enable_stats};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
+use resolverd_common::settings::Settings;
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,8 +58,9 @@ fn main() -> Result<()> {
             repeat(program, device, &octets(frame)?, times.parse()?)
         }
         ["account"] => account(),
+        ["blind", path] => blind(path),
         ["stats", id] => stats(id.parse()?),
-        _ => bail!("attach, flood, repeat or stats: see the head of bench_rig.rs"),
+        _ => bail!("attach, flood, repeat, account, blind or stats: see the head of bench_rig.rs"),
     }
 }
 
@@ -176,6 +180,15 @@ fn account() -> Result<()> {
         signal(SignalKind::terminate())?.recv().await;
         anyhow::Ok(())
     })
+}
+
+fn blind(path: &str) -> Result<()> {
+    let map = Map::Array(MapData::from_pin(path)?);
+    let mut map = Array::<_, Settings>::try_from(map)?;
+    let mut settings = map.get(&0, 0)?;
+    settings.secret = settings.secret.map(|word| !word);
+    map.set(0, settings, 0)?;
+    Ok(())
 }
 
 fn stats(id: u32) -> Result<()> {

@@ -5,12 +5,15 @@
 //! Packets that are passed stay as they are, and are measured by test runs. Both ways cost some
 //! nanoseconds themselves: an empty program, measured the same way in the same round, is taken off.
 
+mod frames;
+mod goals;
+
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use lab::{Ask, Daemon};
 use serde::Serialize;
@@ -20,9 +23,10 @@ use super::generate::{self, Flood, Names, dnsperf, flood};
 use super::meter::Meter;
 use super::minutes;
 use super::peers::{Peer, Running};
-use super::report::{self, Bound, Goal};
+use super::report;
 use super::rig::{self, Held, accounted};
 use super::site::{NAMES, SERVER_CORE, SERVER_DEVICE, Site};
+use frames::{Ends, hex, octets};
 
 #[derive(Args)]
 pub struct Options {
@@ -150,7 +154,7 @@ pub fn bench(options: &Options) -> Result<()> {
             turn.take(&wants, &mut runs)?;
         }
     }
-    let goals = goals(&runs);
+    let goals = goals::goals(&runs);
     report::print(&goals);
     let path = report::write("kernel", &goals, &json!(runs), options.rounds)?;
     println!("\n{} in all; {}", minutes(start.elapsed().as_secs()), path.display());
@@ -266,17 +270,10 @@ impl Turn<'_> {
         let frame = hex(&self.frame(outcome)?);
         let rig = rig::rig()?;
         let meter = self.meter(attached);
-        let mut said = None;
-        for (which, what) in self.repeatable(attached, rig)? {
-            let mut command = self.site.on(&self.site.server, SERVER_CORE, &rig.program);
-            command.args(["repeat", &which, &what, SERVER_DEVICE, &frame, &REPEATS.to_string()]);
-            // Of what is pinned, only one is the program.
-            said = lab::run(&mut command).ok();
-            if said.is_some() {
-                break;
-            }
-        }
-        let said = said.with_context(|| format!("no program to test {}", self.program.label()))?;
+        let (which, what) = self.repeatable(attached, rig)?;
+        let mut command = self.site.on(&self.site.server, SERVER_CORE, &rig.program);
+        command.args(["repeat", &which, &what, SERVER_DEVICE, &frame, &REPEATS.to_string()]);
+        let said = lab::run(&mut command)?;
         if rig::word(&said, "verdict")? as u32 != XDP_PASS && self.program != Program::Reflector {
             bail!("{outcome:?} of {}: not passed: {said}", self.program.label());
         }
@@ -285,13 +282,22 @@ impl Turn<'_> {
     }
 
     /// What `bench-rig repeat` may be told: an object and a program, or `pin` and a path.
-    fn repeatable(&self, attached: &Attached, rig: &rig::Rig) -> Result<Vec<(String, String)>> {
+    fn repeatable(&self, attached: &Attached, rig: &rig::Rig) -> Result<(String, String)> {
         let object = rig.object.display().to_string();
         Ok(match attached {
-            Attached::Empty(_) => vec![(object, "empty_pass".to_owned())],
+            Attached::Empty(_) => (object, "empty_pass".to_owned()),
             Attached::Peer(running) => match running.daemon() {
-                None => vec![(object, "reflect".to_owned())],
-                Some(daemon) => pinned(&daemon.dir().join("bpf"))?,
+                None => (object, "reflect".to_owned()),
+                Some(daemon) => {
+                    // The daemon pins its links and maps, not its program. Beside its pins is a
+                    // file system that takes one, and that goes with the daemon's guard.
+                    let path = daemon.dir().join("bpf/bench-program").display().to_string();
+                    if !Path::new(&path).exists() {
+                        let id = running.program(self.site)?.to_string();
+                        lab::run(Command::new("bpftool").args(["prog", "pin", "id", &id, &path]))?;
+                    }
+                    ("pin".to_owned(), path)
+                }
             },
         })
     }
@@ -405,144 +411,6 @@ fn fill(site: &Site, daemon: &Daemon, outcome: Outcome) -> Result<()> {
     Ok(())
 }
 
-/// All that is pinned below a folder, programs by their name first.
-fn pinned(dir: &Path) -> Result<Vec<(String, String)>> {
-    let (mut paths, mut folders) = (Vec::new(), vec![dir.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
-        for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(entry.path());
-            } else {
-                paths.push(entry.path().display().to_string());
-            }
-        }
-    }
-    paths.sort_by_key(|path| !path.contains("xdp"));
-    Ok(paths.into_iter().map(|path| ("pin".to_owned(), path)).collect())
-}
-
-/// The two ends of a frame.
-struct Ends {
-    source: [u8; 6],
-    dest: [u8; 6],
-    from: [u8; 4],
-    to: [u8; 4],
-}
-
-impl Ends {
-    /// IPv4 and UDP, without a UDP checksum.
-    fn udp(&self, port: u16, payload: &[u8]) -> Vec<u8> {
-        let len = 8 + payload.len() as u16;
-        let ports = [4_096_u16, port, len, 0];
-        let head = ports.iter().flat_map(|word| word.to_be_bytes());
-        let body: Vec<u8> = head.chain(payload.iter().copied()).collect();
-        self.ip(17, &body)
-    }
-
-    /// A segment that acknowledges something, of no connection.
-    fn tcp(&self, port: u16) -> Vec<u8> {
-        let mut body = [4_096_u16, port].map(u16::to_be_bytes).concat();
-        body.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0x20, 0, 0, 0, 0, 0]);
-        self.ip(6, &body)
-    }
-
-    fn ip(&self, protocol: u8, body: &[u8]) -> Vec<u8> {
-        let len = (20 + body.len() as u16).to_be_bytes();
-        let mut head = vec![0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, protocol, 0, 0];
-        head.extend(self.from);
-        head.extend(self.to);
-        let words = head.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-        let mut sum: u32 = words.sum();
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        head[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
-        [&self.dest[..], &self.source, &[8, 0], &head, body].concat()
-    }
-}
-
-fn octets(mac: &str) -> Result<[u8; 6]> {
-    let octets: Result<Vec<u8>, _> =
-        mac.split(':').map(|part| u8::from_str_radix(part, 16)).collect();
-    octets?.try_into().map_err(|_| anyhow::anyhow!("{mac} is no hardware address"))
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
-
-/// The table of "what it must reach", as far as the program shows it.
-fn goals(runs: &Runs) -> Vec<Goal> {
-    let mut goals = Vec::new();
-    let nanos = |round: u32, program: Program, outcome: Outcome| {
-        let of = |cost: &&Cost| {
-            cost.round == round && cost.program == program && cost.outcome == outcome
-        };
-        runs.costs.iter().find(of)
-    };
-    // Net of the empty program of the same round, measured the same way.
-    let net = |program: Program, outcome: Outcome| {
-        let empty = if PASSES.contains(&outcome) { Outcome::PassDns } else { Outcome::Hit10k };
-        let of = runs.costs.iter().filter(|c| c.program == program && c.outcome == outcome);
-        let pairs = of.filter_map(|cost| {
-            let base = nanos(cost.round, Program::Empty, empty)?;
-            Some((cost.nanos - base.nanos, cost.foreign.max(base.foreign)))
-        });
-        let (values, foreign): (Vec<f64>, Vec<f64>) = pairs.unzip();
-        (values, foreign.into_iter().fold(0.0, f64::max))
-    };
-    let costs = [
-        (Program::Reflector, Outcome::Hit10k, Bound::Told, "13"),
-        (Program::Resolverd, Outcome::HitHot, Bound::AtMost(250.0), "113"),
-        (Program::Resolverd, Outcome::Hit10k, Bound::AtMost(350.0), "164"),
-        (Program::Resolverd, Outcome::Hit100k, Bound::AtMost(550.0), "344"),
-        (Program::Resolverd, Outcome::HitEight, Bound::Told, "-"),
-        (Program::Resolverd, Outcome::HitSigned, Bound::Told, "-"),
-        (Program::Resolverd, Outcome::HitNxdomain, Bound::Told, "-"),
-        (Program::Resolverd, Outcome::PassDns, Bound::Told, "-"),
-        (Program::Resolverd, Outcome::PassUdp, Bound::AtMost(20.0), "-"),
-        (Program::Resolverd, Outcome::PassTcp, Bound::AtMost(20.0), "-"),
-    ];
-    for (program, outcome, bound, baseline) in costs {
-        let (values, foreign) = net(program, outcome);
-        let measure = format!("{}, {}, ns net of empty", program.label(), outcome.words());
-        goals.push(Goal { measure, bound, values, foreign, baseline });
-    }
-    for (names, most, baseline) in
-        [(Names::TenThousand, 0.01, "0.002"), (Names::HundredThousand, 0.02, "0.005")]
-    {
-        for (program, bound) in
-            [(Program::Reflector, Bound::Told), (Program::Resolverd, Bound::AtMost(most))]
-        {
-            let of = |loss: &&Loss| loss.program == program && loss.names == names.count();
-            let of = runs.losses.iter().filter(of);
-            let (values, foreign): (Vec<f64>, Vec<f64>) = of.map(|l| (l.loss, l.foreign)).unzip();
-            let foreign = foreign.into_iter().fold(0.0, f64::max);
-            let label = names.label();
-            let measure = format!("{}, lost of 1.5 M/s, {label} names", program.label());
-            goals.push(Goal { measure, bound, values, foreign, baseline });
-        }
-    }
-    goals
-}
-
-impl Outcome {
-    fn words(self) -> &'static str {
-        match self {
-            Self::HitHot => "hit A, one name",
-            Self::Hit10k => "hit A, 10k names",
-            Self::Hit100k => "hit A, 100k names",
-            Self::HitEight => "hit, eight records",
-            Self::HitSigned => "hit, signed, DO",
-            Self::HitNxdomain => "hit, NXDOMAIN",
-            Self::PassDns => "DNS passed",
-            Self::PassUdp => "other UDP passed",
-            Self::PassTcp => "TCP passed",
-        }
-    }
-}
-
 /// Offered while costs are read: below what anybody loses.
 const RATE_COSTS: u64 = 1_000_000;
 const RATE_FLOOD: u64 = 1_500_000;
@@ -550,22 +418,3 @@ const REPEATS: u32 = 5_000_000;
 const NAMES_OF_SETS: u32 = 200;
 const HITS_LOST_MAX: f64 = 0.02;
 const XDP_PASS: u32 = 2;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_has_a_right_ip_checksum_and_the_names_digits_where_the_flood_writes() {
-        let ends = Ends { source: [1; 6], dest: [2; 6], from: [10, 53, 1, 1], to: [10, 53, 1, 2] };
-        for outcome in HITS {
-            let frame = ends.udp(53, &outcome.ask().bytes());
-            let words = frame[14..34].chunks(2).map(|p| u32::from(p[0]) << 8 | u32::from(p[1]));
-            let sum: u32 = words.sum();
-            assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
-            assert_eq!(frame[54], 7, "a label of seven octets");
-            assert_eq!(&frame[56..62], b"000000");
-            assert!(frame.len() <= 160, "the flood's template holds it");
-        }
-    }
-}

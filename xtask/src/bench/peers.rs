@@ -1,7 +1,9 @@
 //! Who is measured: one process, one worker, on the server's core, forwarding to the same upstream.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, bail};
-use lab::{Ask, Daemon, Process, Scratch};
+use lab::{Ask, Daemon, Process, Scratch, run};
 use serde::Serialize;
 
 use super::generate::{FILL_PASSES_MAX, Names, ask_all};
@@ -18,7 +20,8 @@ pub enum Peer {
     Resolverd,
     /// resolverd with `kernel.mode = "off"`.
     ResolverdOff,
-    /// resolverd with its program attached, whose maps are too small for what is asked.
+    /// resolverd with its program attached, which is made to know no name: it reads, looks up and
+    /// passes every query.
     ResolverdPassed,
 }
 
@@ -60,7 +63,6 @@ impl Peer {
         let (listen, upstream) = (site.address(), site.upstream());
         let (mode, entries) = match self {
             Self::ResolverdOff => ("off", ENTRIES_MIN),
-            Self::ResolverdPassed => ("xdp", ENTRIES_MIN),
             _ => ("xdp", entries(names)),
         };
         format!(
@@ -138,15 +140,27 @@ impl Running {
             let after = if self.peer == Peer::ResolverdOff { 0.0 } else { hits()? };
             share = (after - before) / asked.completed.max(1.0);
             let filled = match self.peer {
-                Peer::Resolverd => share > FILLED,
+                Peer::Resolverd | Peer::ResolverdPassed => share > FILLED,
                 _ => pass >= 2,
             };
             if filled {
+                if self.peer == Peer::ResolverdPassed {
+                    blind(daemon)?;
+                }
                 return Ok(Some(share));
             }
         }
         bail!("after {FILL_PASSES_MAX} passes the kernel answers {:.1} % only", share * 100.0)
     }
+}
+
+/// Gives the program another secret than the daemon has.
+fn blind(daemon: &Daemon) -> Result<()> {
+    let entries = std::fs::read_dir(daemon.dir().join("bpf"))?.flatten();
+    let mut paths = entries.map(|entry| entry.path());
+    let settings = paths.find(|path| path.to_string_lossy().ends_with("-SETTINGS"));
+    let settings = settings.context("the daemon has no pinned settings")?;
+    run(Command::new(&rig()?.program).arg("blind").arg(settings)).map(drop)
 }
 
 /// The program on the server's device, as `ip` shows it: `prog/xdp id 42`.

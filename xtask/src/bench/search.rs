@@ -1,7 +1,8 @@
 //! Finds the highest rate at which next to nothing is lost. Pure: the shots are fired elsewhere.
 //!
 //! From a first guess it goes up until a shot loses too much or the generator can't keep up, then
-//! halves the distance. Ends when the two sides are near, or after [`SHOTS_MAX`].
+//! halves the distance. A rate is only too high if two shots at it say so: other work on the
+//! machine spoils single ones. Ends when the two sides are near, or after [`SHOTS_MAX`].
 
 /// What one shot at a rate showed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,6 +36,8 @@ pub struct Search {
     best: Option<Shot>,
     wall: Wall,
     shots: u32,
+    /// The shot before lost too much: is it the rate, or was it a moment?
+    doubted: bool,
     done: bool,
 }
 
@@ -49,6 +52,7 @@ impl Search {
             best: None,
             wall: Wall::Server,
             shots: 0,
+            doubted: false,
             done: false,
         }
     }
@@ -69,9 +73,13 @@ impl Search {
                 self.done = true;
             }
             self.below = Some(shot.rate);
+        } else if !self.doubted && self.shots < SHOTS_MAX {
+            self.doubted = true;
+            return;
         } else {
             self.above = Some(shot.rate);
         }
+        self.doubted = false;
         self.next = match (self.below, self.above) {
             (Some(below), None) => {
                 let next = below * self.growth;
@@ -105,7 +113,7 @@ const GROWTH_FAR: f64 = 1.6;
 const SHRINK: f64 = 0.85;
 const NEAR: f64 = 1.07;
 /// A second each.
-pub const SHOTS_MAX: u32 = 12;
+pub const SHOTS_MAX: u32 = 18;
 
 #[cfg(test)]
 mod tests {
@@ -140,6 +148,18 @@ mod tests {
         let (best, wall) = search.found().unwrap();
         assert_eq!(wall, Wall::Generator);
         assert!(best.answered > 790_000.0);
+    }
+
+    #[test]
+    fn a_single_bad_moment_is_not_believed() {
+        let (mut search, mut bad) = (Search::new(None), true);
+        while let Some(rate) = search.rate() {
+            let sent = rate.min(1e6);
+            let moment = std::mem::take(&mut bad);
+            let answered = if moment { sent / 2.0 } else { sent.min(150_000.0) };
+            search.saw(Shot { rate, sent, answered });
+        }
+        assert!(search.found().unwrap().0.answered > 135_000.0);
     }
 
     #[test]
