@@ -1,5 +1,6 @@
 //! resolverd's daemon, as a library: the rooms in the order a query meets them.
 
+pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -11,6 +11,9 @@ pub mod rtype;
 use std::sync::Arc;
 use std::time::Duration;
 
+use resolverd_common::key::{self, Meta};
+use zerocopy::IntoBytes;
+
 pub use name::{Name, NameError};
 
 /// One question, as far as it decides the answer.
@@ -27,6 +30,31 @@ pub struct Query {
     pub checking_disabled: bool,
     /// Which view the client is in; 0 is everybody's.
     pub view: u16,
+}
+
+impl Query {
+    /// From the contract's words: what a [`key::meta`] says, and a lower-cased name padded with
+    /// anything.
+    #[must_use]
+    pub fn of(meta: u64, name: &[u64]) -> Option<Self> {
+        let meta = Meta::of(meta);
+        let name = name.as_bytes().get(..usize::from(meta.name_len))?;
+        Some(Self {
+            name: Name::from_wire(name).ok()?,
+            qtype: meta.qtype,
+            dnssec_ok: meta.dnssec_ok,
+            checking_disabled: meta.cd,
+            view: meta.view,
+        })
+    }
+
+    /// The contract's word for all of it but the name.
+    #[must_use]
+    pub fn meta(&self) -> u64 {
+        // A name has at most 255 octets.
+        let len = self.name.as_wire().len() as u8;
+        key::meta(self.qtype, self.view, len, self.dnssec_ok, self.checking_disabled)
+    }
 }
 
 /// What is answered, without the header and the question.

@@ -1,0 +1,349 @@
+//! Answers we already have.
+//!
+//! The door. A [`Cache`] keeps answers in the form of the contract, so that a hit is composed by
+//! the code that the kernel runs. It knows nothing of the kernel's maps: it says which entries
+//! are worth a place there ([`promotion`]), and is told which got one.
+//!
+//! Flushes are O(1): [`freshness`] keeps a short list, and an entry is judged against it when it
+//! is next asked for. Rounds number the changes of that list: an entry that carries the current
+//! one was judged already. Times are nanoseconds of the boot clock, as in the entries.
+
+pub mod freshness;
+pub mod held;
+pub mod origins;
+pub mod prefetch;
+pub mod promotion;
+pub mod store;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use resolverd_common::entry::{self, BuildError, CLASSES, Flags, HEAD_WORDS, Head, Parts};
+use resolverd_common::key::{Key, Meta, NAME_WORDS};
+use zerocopy::IntoBytes;
+
+use crate::dns::{Answer, Query, rcode};
+use crate::metrics::Metrics;
+
+pub use freshness::{FLUSHES_MAX, Scope};
+pub use held::Held;
+
+/// What the cache is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Octets, by our own account.
+    pub memory_max: u64,
+    /// Ask anew for what is used, shortly before it expires.
+    pub prefetch: bool,
+    /// Elements of the kernel's maps, by size class.
+    pub kernel_entries: [u32; CLASSES.len()],
+}
+
+pub struct Cache {
+    store: store::Store,
+    flushes: RwLock<freshness::Flushes>,
+    /// Grows with each flush.
+    round: AtomicU32,
+    origins: RwLock<origins::Origins>,
+    prefetch: AtomicBool,
+}
+
+/// A fresh answer.
+pub struct Hit {
+    pub held: Held,
+    pub head: Head,
+    /// An occasion to publish it (again): see [`promotion`].
+    pub publish: bool,
+    /// To be asked for anew, by whoever got this hit and nobody else.
+    pub refresh: bool,
+}
+
+/// What is known of a question, for `explain`.
+pub struct Seen {
+    pub held: Held,
+    pub head: Head,
+    pub state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Fresh,
+    Expired,
+    Flushed,
+}
+
+/// An answer that was stored.
+pub struct Stored {
+    pub held: Held,
+    /// There was one before it: the name is asked for again and again.
+    pub known: bool,
+}
+
+/// Why an answer was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// It is good for this once.
+    NoLife,
+    /// A flush came while it was being looked for.
+    Flushed,
+    /// A failure, and there is an answer that is still good (RFC 9520 section 3.2).
+    BetterOneThere,
+}
+
+/// The sizes of things, for `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub entries: u64,
+    pub octets: u64,
+    pub octets_max: u64,
+    /// Published answers that are still here, by size class.
+    pub published: [u64; CLASSES.len()],
+}
+
+impl Cache {
+    #[must_use]
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+        Self {
+            store: store::Store::new(settings.memory_max, settings.kernel_entries, metrics),
+            flushes: RwLock::default(),
+            round: AtomicU32::new(0),
+            origins: RwLock::default(),
+            prefetch: AtomicBool::new(settings.prefetch),
+        }
+    }
+
+    /// Takes over what can change while it runs; the maps' sizes cannot.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.prefetch.store(settings.prefetch, Ordering::Relaxed);
+        self.store.resize(settings.memory_max);
+    }
+
+    /// The answer to a question, if there is a good one. `name` is lower-cased and zero-padded.
+    #[must_use]
+    pub fn find(&self, key: Key, meta: u64, name: &[u64], now: u64) -> Option<Hit> {
+        let held = self.store.get(key)?;
+        let head = held.head();
+        if head.meta != meta || !head.is_fresh(now) {
+            return None;
+        }
+        let name_len = usize::from(Meta::of(meta).name_len);
+        if !held.is_named(&head, name, name_len) {
+            return None;
+        }
+        let mut publish = false;
+        let round = self.round.load(Ordering::Acquire);
+        if held.round() != round {
+            if !self.is_spared(&head, name) {
+                return None;
+            }
+            publish = held.judged(round);
+        }
+        publish |= promotion::when_hit(held.hit());
+        let refresh = self.prefetch.load(Ordering::Relaxed)
+            && prefetch::is_due(&head, now)
+            && held.mark_refreshing();
+        Some(Hit { held, head, publish, refresh })
+    }
+
+    /// Counts a use that somebody else answered.
+    pub fn touch(&self, key: Key, meta: u64, name: &[u64]) {
+        if let Some(held) = self.store.get(key)
+            && held.head().meta == meta
+            && held.is_named(&held.head(), name, usize::from(Meta::of(meta).name_len))
+        {
+            held.hit();
+        }
+    }
+
+    /// What there is, good or not. Leaves no trace.
+    #[must_use]
+    pub fn peek(&self, key: Key, meta: u64, name: &[u64], now: u64) -> Option<Seen> {
+        let held = self.store.peek(key)?;
+        let head = held.head();
+        let named = held.is_named(&head, name, usize::from(Meta::of(meta).name_len));
+        if head.meta != meta || !named {
+            return None;
+        }
+        let state = if !head.is_fresh(now) {
+            State::Expired
+        } else if !self.is_spared(&head, name) {
+            State::Flushed
+        } else {
+            State::Fresh
+        };
+        Some(Seen { held, head, state })
+    }
+
+    /// Writes an answer as an entry whose life begins `now`.
+    ///
+    /// # Errors
+    ///
+    /// An answer that was not made by this house's rules.
+    pub fn build(
+        &self,
+        query: &Query,
+        answer: &Answer,
+        now: u64,
+        words: &mut Vec<u64>,
+    ) -> Result<Head, BuildError> {
+        let name = query.name.as_wire();
+        let mut flags = u16::from(answer.rcode) & Flags::RCODE;
+        for (is, flag) in [
+            (answer.authoritative, Flags::AUTHORITATIVE),
+            (answer.secure, Flags::SECURE),
+            (answer.ede.is_some(), Flags::EDE),
+            (answer.ede.as_ref().is_some_and(|ede| !ede.text.is_empty()), Flags::DAEMON_ONLY),
+        ] {
+            flags |= if is { flag } else { 0 };
+        }
+        let parts = Parts {
+            stored_at: now,
+            meta: query.meta(),
+            life_millis: life_millis(answer),
+            name,
+            counts: answer.counts,
+            flags: Flags(flags),
+            ede: answer.ede.as_ref().map_or(0, |ede| ede.code),
+            origin: self.origin(answer),
+            body: &answer.body,
+            ttl_offsets: &answer.ttl_offsets,
+        };
+        let room =
+            HEAD_WORDS + parts.ttl_offsets.len() / 4 + 1 + NAME_WORDS + parts.body.len() / 8 + 1;
+        words.clear();
+        words.resize(room, 0);
+        let len = entry::build(&parts, words)?;
+        words.truncate(len);
+        entry::head_of(words).ok_or(BuildError::Room)
+    }
+
+    /// Keeps an answer that was looked for from `since` on.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotStored`].
+    pub fn insert(
+        &self,
+        key: Key,
+        entry: &[u64],
+        text: &str,
+        since: u64,
+    ) -> Result<Stored, NotStored> {
+        let head = entry::head_of(entry).filter(|head| head.life_millis > 0);
+        let head = head.ok_or(NotStored::NoLife)?;
+        let name = entry::name_of(entry, &head);
+        if head.flags.rcode() == rcode::SERVFAIL && self.has_better(key, &head, entry) {
+            return Err(NotStored::BetterOneThere);
+        }
+        // Until it is in: a flush comes before, and this answer is too old, or after, and finds
+        // it there.
+        let flushes = self.flushes.read();
+        if !flushes.spare(since, name) {
+            return Err(NotStored::Flushed);
+        }
+        let held = Held::new(entry, text, self.round.load(Ordering::Acquire));
+        let known = self.store.insert(key, held.clone());
+        Ok(Stored { held, known })
+    }
+
+    /// Whether an answer that was just stored is worth a place in the kernel's maps.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not.
+    pub fn promotes(&self, stored: &Stored, now: u64) -> Result<usize, promotion::Withheld> {
+        let head = stored.held.head();
+        promotion::when_stored(&head, stored.known, now, self.store.occupancy())
+    }
+
+    /// Whether there would be room in the kernel's maps for a name that is asked for once.
+    #[must_use]
+    pub fn has_room(&self, class: usize) -> bool {
+        self.store.occupancy().has_room(class)
+    }
+
+    /// Notes that an entry was written into the maps of a class.
+    pub fn published(&self, held: &Held, class: usize) {
+        if held.mark_published() {
+            self.store.occupancy().entered(class);
+        }
+    }
+
+    /// Makes answers stale that are as old as `clock` says, or older. True: the list of flushes
+    /// was full, and everything went.
+    pub fn flush(&self, scope: &Scope, clock: impl FnOnce() -> u64) -> bool {
+        let mut flushes = self.flushes.write();
+        let overflow = flushes.add(scope, clock());
+        self.next_round();
+        overflow
+    }
+
+    /// Has every entry judged once more when it is next asked for, and published again if it
+    /// is good.
+    pub fn next_round(&self) {
+        self.round.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes out what flushes have made stale, and counts it. Walks through all entries.
+    pub fn sweep_flushed(&self) -> u64 {
+        let round = self.round.load(Ordering::Acquire);
+        let flushes = self.flushes.read().clone();
+        self.store.sweep(|held| {
+            let head = held.head();
+            let mut words = vec![0; head.body_at()];
+            held.copy_to(&mut words);
+            held.round() != round && !flushes.spare(head.stored_at, entry::name_of(&words, &head))
+        })
+    }
+
+    /// "upstream NAME", "zone NAME", "daemon".
+    #[must_use]
+    pub fn origin_name(&self, number: u16) -> Arc<str> {
+        self.origins.read().name(number)
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            entries: self.store.len() as u64,
+            octets: self.store.octets(),
+            octets_max: self.store.octets_max(),
+            published: self.store.occupancy().published(),
+        }
+    }
+
+    fn is_spared(&self, head: &Head, name: &[u64]) -> bool {
+        let name = name.as_bytes().get(..usize::from(Meta::of(head.meta).name_len));
+        name.is_some_and(|name| self.flushes.read().spare(head.stored_at, name))
+    }
+
+    /// Whether there is an answer to the same question that is good and no failure.
+    fn has_better(&self, key: Key, head: &Head, entry: &[u64]) -> bool {
+        let name = entry.get(head.name_at()..head.body_at()).unwrap_or_default();
+        self.peek(key, head.meta, name, head.stored_at).is_some_and(|seen| {
+            seen.state == State::Fresh && seen.head.flags.rcode() != rcode::SERVFAIL
+        })
+    }
+
+    fn origin(&self, answer: &Answer) -> u16 {
+        let known = self.origins.read().known(&answer.source);
+        known.unwrap_or_else(|| self.origins.write().number(&answer.source))
+    }
+}
+
+/// No longer than any of the TTLs, nor than our bound.
+fn life_millis(answer: &Answer) -> u32 {
+    let ttl = |offset: &u16| {
+        let octets = answer.body.get(usize::from(*offset)..).and_then(<[u8]>::first_chunk);
+        octets.map(|octets| Duration::from_secs(u32::from_be_bytes(*octets).into()))
+    };
+    let shortest = answer.ttl_offsets.iter().filter_map(ttl).min().unwrap_or(Duration::MAX);
+    let life = answer.life.min(shortest).min(freshness::LIFE_MAX);
+    // LIFE_MAX has 604,800,000 of them.
+    u32::try_from(life.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;
