@@ -5,7 +5,8 @@
 
 use std::future::Future;
 
-use crate::pipeline::Client;
+pub use crate::pipeline::Begun;
+use crate::pipeline::{Client, Pending, Pipeline};
 
 /// Turns the message of a client into the reply to it.
 pub trait Handler: Send + Sync + 'static {
@@ -21,13 +22,14 @@ pub trait Handler: Send + Sync + 'static {
     fn finish(&self, pending: Self::Pending, out: &mut Vec<u8>) -> impl Future<Output = ()> + Send;
 }
 
-/// What became of a message without waiting.
-#[derive(Debug)]
-pub enum Begun<P> {
-    /// `out` holds the reply.
-    Reply,
-    /// Nothing is sent.
-    Drop,
-    /// Somebody must be asked: this goes to `finish`.
-    Pending(P),
+impl Handler for Pipeline {
+    type Pending = Pending;
+
+    fn begin(&self, message: &[u8], client: &Client, out: &mut Vec<u8>) -> Begun<Pending> {
+        Pipeline::begin(self, message, client, out)
+    }
+
+    async fn finish(&self, pending: Pending, out: &mut Vec<u8>) {
+        Pipeline::finish(self, pending, out).await;
+    }
 }
