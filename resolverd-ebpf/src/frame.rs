@@ -147,6 +147,12 @@ fn ipv6<P: Packet>(
         return Err(Reason::NotDns);
     }
     let total = IPV6_LEN + u16::from_be(h[2]) as usize;
+    // IPv4-mapped addresses are no addresses of packets (RFC 4942 section 2.2): here they
+    // would pass for the IPv4 ones.
+    let mapped = |a: usize| h[a] | h[a + 1] | h[a + 2] | h[a + 3] | h[a + 4] == 0;
+    if (mapped(4) && h[9] == 0xffff) || (mapped(12) && h[17] == 0xffff) {
+        return Err(Reason::SourceInvalid);
+    }
     let port = port(packet, settings, ip + IPV6_LEN)?;
     let mut i = 0;
     while i < 4 {

@@ -1,31 +1,481 @@
 //! Builds each part once, joins them, and stops them in reverse.
 //!
-//! The way of a query is `pipeline.rs`'s. So far this only reads the configuration.
+//! The way of a query is `pipeline.rs`'s. Here is what lives and dies together:
+//!
+//! ```text
+//! watcher ─▶ kernel maps ─▶ cache, resolver, policy ─▶ pipeline ─▶ doors for clients
+//!    │            │                                       ▲         doors for operators
+//!    │            └─ lease, events, programs ─────────────┘
+//!    └─ interfaces and addresses, to the doors and to the kernel path
+//! ```
+//!
+//! Tasks: the lease (ends with the runtime; the lease then runs out), the attaching (once), the
+//! events, the two doors for operators, and the loop below, which waits for signals and changes.
 
-use std::path::Path;
+mod meaning;
+mod operator;
 
-use anyhow::{Result, bail};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{Config, ConfigError};
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use resolverd_common::event::PREFETCH;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tracing::{error, info, level_filters::LevelFilter, warn};
+
+use crate::cache::Cache;
+use crate::clock::wall_now;
+use crate::config::{Config, ConfigError, LogFormat, LogLevel, reload};
 use crate::control::reports::DetachReport;
+use crate::control::{api, exporter, notify, socket};
+use crate::kernel::driver::{Kernel, RENEW_EVERY};
+use crate::kernel::netlink::{Snapshot, Watcher};
+use crate::kernel::object::Unavailable;
+use crate::kernel::{FastPath, Memory, driver, events};
+use crate::log::{self, Log};
+use crate::metrics::{Build, Metrics, ReloadResult};
+use crate::pipeline::Pipeline;
+use crate::resolver::Resolver;
+use crate::server::Server;
+use crate::server::addresses::{Interfaces, expand};
 
-/// Runs until SIGTERM.
+/// The state of things is looked at so often: resolv.conf, flushes to forget.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The system's resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When the configuration is refused, or an address cannot be had.
 pub fn run(config: Option<&Path>) -> Result<()> {
-    let config = Config::load(config)?;
-    bail!("{}: good, but the parts of the daemon are not joined yet", config.file);
+    let loaded = Config::load(config)?;
+    let format = match loaded.log.format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    };
+    let log = log::start(level(&loaded), format)?;
+    raise_descriptors();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tokio")
+        .build()
+        .context("the runtime")?;
+    let done = runtime.block_on(serve(config.map(Path::to_owned), loaded, log));
+    // What is still under way has had its time.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    done
+}
+
+/// All that is joined here. Doors for operators look at it.
+struct Joined {
+    file: Option<PathBuf>,
+    config: ArcSwap<Config>,
+    loaded_at: Mutex<SystemTime>,
+    started: Instant,
+    log: Log,
+    metrics: Arc<Metrics>,
+    kernel: Option<Arc<Kernel>>,
+    /// Why the kernel path is not what it could be.
+    kernel_problem: Mutex<Option<String>>,
+    fast: Arc<dyn FastPath>,
+    resolver: Resolver,
+    pipeline: Arc<Pipeline>,
+    server: Server<Pipeline>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// One change of configuration at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let metrics = Arc::new(Metrics::new(Build {
+        version: env!("CARGO_PKG_VERSION"),
+        abi: resolverd_common::ABI,
+        kernel_path: crate::kernel::object::is_built_in(),
+    }));
+
+    let mut watcher = Eyes::open().await;
+    let snapshot = watcher.seen.borrow().clone();
+    let (kernel, events, fast, reason) = open_kernel(&config);
+    let listen = addresses(&config, &snapshot);
+    let policy = meaning::policy(&config)?;
+    let settings = meaning::resolver(&config, &system_resolvers(&listen));
+    let resolver = Resolver::new(settings, Arc::clone(&metrics));
+    let cache = Cache::new(meaning::cache(&config), Arc::clone(&metrics));
+    let pipeline = Arc::new(Pipeline::new(
+        cache,
+        Arc::clone(&fast),
+        resolver.clone(),
+        policy,
+        Arc::clone(&metrics),
+    ));
+
+    let control = socket::bind(&config.control.socket)?;
+    let scrapes = match config.metrics.listen {
+        Some(address) => Some(exporter::bind(address).await?),
+        None => None,
+    };
+    if let Some(kernel) = &kernel {
+        // Before the lease: a policy other than the last daemon's makes its entries stale.
+        let acl = meaning::acl(&config)?;
+        kernel.tell(&meaning::fast_path(&config, &acl, listen.clone()), &snapshot)?;
+        kernel.renew();
+    }
+    let server = Server::start(
+        Arc::clone(&pipeline),
+        meaning::server(&config, listen),
+        Arc::clone(&metrics),
+    )?;
+    resolver.look_for_loops();
+
+    let joined = Arc::new(Joined {
+        file,
+        config: ArcSwap::from_pointee(config),
+        loaded_at: Mutex::new(wall_now()),
+        started: Instant::now(),
+        log,
+        metrics,
+        kernel,
+        kernel_problem: Mutex::new(reason),
+        fast,
+        resolver,
+        pipeline,
+        server,
+        snapshot: watcher.seen.clone(),
+        changing: tokio::sync::Mutex::default(),
+    });
+    joined.note_kernel();
+    notify::ready("serving");
+    info!(version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let (stop, stopped) = watch::channel(false);
+    let until = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let control_file = control.file;
+    tokio::spawn(api::run(control.listener, Arc::clone(&joined), until(stopped.clone())));
+    if let Some(listener) = scrapes {
+        tokio::spawn(exporter::run(listener, Arc::clone(&joined), until(stopped.clone())));
+    }
+    if let Some(kernel) = &joined.kernel {
+        tokio::spawn(keep_lease(Arc::clone(kernel)));
+        tokio::spawn(attach(Arc::clone(&joined), Arc::clone(kernel)));
+    }
+    if let Some(ring) = events {
+        tokio::spawn(follow_events(Arc::clone(&joined), ring));
+    }
+
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                // The result is logged and counted.
+                let _ = joined.reload().await;
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = watcher.changed() => joined.follow_interfaces().await,
+            _ = look.tick() => joined.look().await,
+        }
+    }
+
+    notify::stopping();
+    info!("stopping: the kernel goes on with what it has until the lease is over");
+    joined.server.stop().await;
+    stop.send_replace(true);
+    drop(control_file);
+    Ok(())
+}
+
+/// The watcher of interfaces, or nothing where netlink is denied.
+struct Eyes {
+    watcher: Option<Watcher>,
+    seen: watch::Receiver<Arc<Snapshot>>,
+    _none: Option<watch::Sender<Arc<Snapshot>>>,
+}
+
+impl Eyes {
+    async fn open() -> Self {
+        match Watcher::start().await {
+            Ok(watcher) => Self { seen: watcher.subscribe(), watcher: Some(watcher), _none: None },
+            Err(error) => {
+                warn!(%error, "interfaces are not followed");
+                let (none, seen) = watch::channel(Arc::default());
+                Self { watcher: None, seen, _none: Some(none) }
+            }
+        }
+    }
+
+    async fn changed(&mut self) {
+        match &mut self.watcher {
+            Some(watcher) => drop(watcher.changed().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+type Opened = (
+    Option<Arc<Kernel>>,
+    Option<aya::maps::RingBuf<aya::maps::MapData>>,
+    Arc<dyn FastPath>,
+    Option<String>,
+);
+
+/// The kernel path, or plain memory in its place and the reason.
+fn open_kernel(config: &Config) -> Opened {
+    match Kernel::open(&config.kernel) {
+        Ok((kernel, events)) => {
+            let kernel = Arc::new(kernel);
+            if kernel.is_taken_over() {
+                info!("maps of an earlier daemon taken over");
+            }
+            let fast: Arc<dyn FastPath> = Arc::clone(kernel.maps()) as _;
+            (Some(kernel), Some(events), fast, None)
+        }
+        Err(reason) => {
+            match &reason {
+                Unavailable::Off => info!(%reason, "no kernel path: served from user space"),
+                _ => warn!(%reason, "no kernel path: served from user space"),
+            }
+            let secret = std::array::from_fn(|_| rand::random());
+            (None, None, Arc::new(Memory::new(secret)), Some(reason.to_string()))
+        }
+    }
+}
+
+/// Renews the lease for as long as the runtime lives: a daemon that hangs lets it run out.
+async fn keep_lease(kernel: Arc<Kernel>) {
+    let mut tick = tokio::time::interval(RENEW_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        kernel.renew();
+    }
+}
+
+/// Loads and attaches the programs, beside the serving.
+async fn attach(joined: Arc<Joined>, kernel: Arc<Kernel>) {
+    let snapshot = joined.snapshot.borrow().clone();
+    let attached = tokio::task::spawn_blocking(move || kernel.attach(&snapshot)).await;
+    match attached {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) => {
+            warn!(%reason, "no kernel path: served from user space");
+            *joined.kernel_problem.lock() = Some(reason.to_string());
+        }
+        Err(panic) => error!(%panic, "attaching the kernel path failed"),
+    }
+    joined.note_kernel();
+    // Interfaces that came while the verifier worked.
+    joined.follow_interfaces().await;
+}
+
+async fn follow_events(joined: Arc<Joined>, ring: aya::maps::RingBuf<aya::maps::MapData>) {
+    let samples = joined.metrics.kernel_events("sample");
+    let prefetches = joined.metrics.kernel_events("prefetch");
+    let followed = events::follow(ring, |event| {
+        if event.kind == PREFETCH {
+            prefetches.inc();
+            joined.pipeline.on_prefetch(event);
+        } else {
+            samples.inc();
+            joined.pipeline.on_sample(event);
+        }
+    })
+    .await;
+    if let Err(error) = followed {
+        warn!(%error, "events of the kernel path are not read: no prefetch for its hits");
+    }
+}
+
+impl Joined {
+    /// Reads the file again and takes it up, all or nothing.
+    async fn reload(&self) -> Result<reload::Changes, ConfigError> {
+        let _alone = self.changing.lock().await;
+        notify::reloading();
+        let done = Config::load(self.file.as_deref()).and_then(|config| self.take_up(config));
+        let result = match &done {
+            Ok(changes) if changes.is_empty() => {
+                info!("configuration read again: nothing changed");
+                ReloadResult::Unchanged
+            }
+            Ok(changes) => {
+                info!(
+                    applied = %changes.applied.join(" "),
+                    needs_restart = %changes.needs_restart.join(" "),
+                    "configuration read again"
+                );
+                ReloadResult::Applied
+            }
+            Err(error) => {
+                error!(%error, "configuration refused: the old one goes on");
+                ReloadResult::Refused
+            }
+        };
+        self.metrics.config_reloads(result).inc();
+        notify::ready("serving");
+        done
+    }
+
+    fn take_up(&self, config: Config) -> Result<reload::Changes, ConfigError> {
+        let old = self.config.load_full();
+        let changes = reload::changes(&old, &config);
+        if changes.is_empty() {
+            *self.loaded_at.lock() = wall_now();
+            return Ok(changes);
+        }
+        // All that can be refused first.
+        let policy = meaning::policy(&config)?;
+        let acl = meaning::acl(&config)?;
+        let snapshot = self.snapshot.borrow().clone();
+        let listen = addresses(&config, &snapshot);
+        self.server.relisten(listen.clone()).map_err(|error| {
+            ConfigError::refused(vec![config.problem(Default::default(), error.to_string())])
+        })?;
+        if let Some(kernel) = &self.kernel {
+            // The epoch is raised before the new policy answers its first query.
+            let wanted = meaning::fast_path(&config, &acl, listen.clone());
+            if let Err(error) = kernel.tell(&wanted, &snapshot) {
+                error!(%error, "the kernel path passes everything until it can be told");
+                kernel.end_lease();
+            }
+        }
+        self.pipeline.reconfigure(policy);
+        self.pipeline.cache().reconfigure(meaning::cache(&config));
+        self.resolver.reconfigure(meaning::resolver(&config, &system_resolvers(&listen)));
+        self.resolver.look_for_loops();
+        self.log.set_level(level(&config));
+        self.config.store(Arc::new(config));
+        *self.loaded_at.lock() = wall_now();
+        Ok(changes)
+    }
+
+    /// Takes up what the machine has now: addresses to listen on, interfaces to attach to.
+    async fn follow_interfaces(&self) {
+        let _alone = self.changing.lock().await;
+        let config = self.config.load_full();
+        let snapshot = self.snapshot.borrow().clone();
+        let listen = addresses(&config, &snapshot);
+        if let Err(error) = self.server.relisten(listen.clone()) {
+            warn!(%error, "addresses not taken up");
+        }
+        let (Some(kernel), Ok(acl)) = (&self.kernel, meaning::acl(&config)) else {
+            return;
+        };
+        if let Err(error) = kernel.tell(&meaning::fast_path(&config, &acl, listen), &snapshot) {
+            warn!(%error, "interfaces not taken up");
+        }
+        if self.kernel_problem.lock().is_none() {
+            kernel.sync(&snapshot);
+        }
+        self.note_kernel();
+    }
+
+    /// What nobody tells us of.
+    async fn look(&self) {
+        let _alone = self.changing.lock().await;
+        let config = self.config.load_full();
+        let listen = addresses(&config, &self.snapshot.borrow().clone());
+        self.resolver.reconfigure(meaning::resolver(&config, &system_resolvers(&listen)));
+        let pipeline = Arc::clone(&self.pipeline);
+        let _ = tokio::task::spawn_blocking(move || pipeline.sweep_flushed()).await;
+    }
+
+    /// Brings the metrics of the kernel path up to date.
+    fn note_kernel(&self) {
+        let live = self.fast.is_live();
+        self.metrics.kernel_available.set(i64::from(live));
+        if let Some(kernel) = &self.kernel {
+            for state in kernel.states() {
+                let mode = state.mode.map(|mode| mode.as_str());
+                self.metrics.set_kernel_attached(&state.name, mode);
+            }
+        }
+    }
 }
 
 /// What `check` adds for a good file: what it would do to this machine, one line each.
-pub fn check_report(_config: &Config) -> Result<Vec<String>, ConfigError> {
-    Ok(Vec::new())
+///
+/// # Errors
+///
+/// What only the rooms can find wrong: records of local zones.
+pub fn check_report(config: &Config) -> Result<Vec<String>, ConfigError> {
+    meaning::policy(config)?;
+    Ok(driver::report(&config.kernel))
 }
 
 /// Makes the folder of pins. Gives a line for each thing done.
-pub fn kernel_prepare(_config: &Config) -> Result<Vec<String>> {
-    bail!("the kernel path is not built in")
+///
+/// # Errors
+///
+/// When it cannot be made, or belongs to somebody else.
+pub fn kernel_prepare(config: &Config) -> Result<Vec<String>> {
+    driver::prepare(&config.kernel)?;
+    Ok(vec![format!("{}: ready for pins", config.kernel.pin_path.display())])
 }
 
 /// Takes down what a daemon that is gone left in the kernel.
-pub fn kernel_detach(_config: &Config) -> Result<DetachReport> {
-    bail!("the kernel path is not built in")
+///
+/// # Errors
+///
+/// None so far: what is not there is not taken down.
+pub fn kernel_detach(config: &Config) -> Result<DetachReport> {
+    let pins = driver::detach_leftovers(&config.kernel);
+    Ok(DetachReport { interfaces: config.kernel.interfaces.clone(), pins })
+}
+
+/// Each upstream query and each TCP client takes a descriptor: as many as we may have.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.maximum.is_none() {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            warn!(%error, "the limit of open files stays as it is");
+        }
+    }
+}
+
+/// The addresses to listen on, as the machine is now.
+fn addresses(config: &Config, snapshot: &Snapshot) -> Vec<SocketAddr> {
+    let expansion = expand(&config.server.listen, &Interfaces::from(snapshot));
+    for item in &expansion.waiting {
+        tracing::debug!(?item, "nothing to listen on yet");
+    }
+    expansion.addresses
+}
+
+/// The machine's own resolvers, less ourselves.
+fn system_resolvers(listen: &[SocketAddr]) -> Vec<SocketAddr> {
+    match crate::resolver::read_system_resolvers(Path::new(RESOLV_CONF)) {
+        Ok(mut resolvers) => {
+            crate::resolver::exclude(&mut resolvers, listen);
+            resolvers
+        }
+        Err(error) => {
+            tracing::debug!(%error, file = RESOLV_CONF, "no resolvers of the system");
+            Vec::new()
+        }
+    }
+}
+
+fn level(config: &Config) -> LevelFilter {
+    match config.log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
 }

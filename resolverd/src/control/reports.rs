@@ -85,7 +85,7 @@ pub struct UpstreamReport {
     /// Smoothed; left out until it answered once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,
-    /// Questions in a row that it did not answer.
+    /// Questions that it did not answer.
     pub failures: u32,
     /// It was seen to forward to us, and is not asked.
     #[serde(rename = "loop")]

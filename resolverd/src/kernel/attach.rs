@@ -146,8 +146,8 @@ impl Attachments {
         self.states.values().any(|state| state.mode.is_some())
     }
 
-    /// Takes everything down: programs, links and pins. Returns how many pins there were.
-    pub fn detach(&mut self) -> usize {
+    /// Takes everything down: programs, links and pins. Names the pins that there were.
+    pub fn detach(&mut self) -> Vec<String> {
         let names: Vec<String> = self.states.keys().cloned().collect();
         for name in &names {
             let index = self.states[name].index;
@@ -310,7 +310,7 @@ impl Attachments {
 }
 
 /// Takes down what an earlier daemon left: pinned links, and filters of clsact by name.
-pub fn detach_all(pins: &Pins, interfaces: &[String]) -> usize {
+pub fn detach_all(pins: &Pins, interfaces: &[String]) -> Vec<String> {
     let removed = pins.remove_all();
     for name in interfaces {
         if let Err(tc::TcError::NetlinkError(error)) =

@@ -154,7 +154,7 @@ impl Kernel {
     }
 
     /// Takes programs and pins down. The daemon goes on in user space.
-    pub fn detach(&self) -> usize {
+    pub fn detach(&self) -> Vec<String> {
         self.end_lease();
         self.maps.set_live(false);
         self.attachments.lock().detach()
@@ -243,11 +243,11 @@ pub fn prepare(config: &config::Kernel) -> Result<(), Unavailable> {
     Pins::prepare(&config.pin_path).map(drop)
 }
 
-/// Takes down what a daemon that is gone left behind. Returns how many pins there were.
+/// Takes down what a daemon that is gone left behind. Names the pins that there were.
 #[must_use]
-pub fn detach_leftovers(config: &config::Kernel) -> usize {
+pub fn detach_leftovers(config: &config::Kernel) -> Vec<String> {
     Pins::existing(&config.pin_path)
-        .map_or(0, |pins| super::attach::detach_all(&pins, &config.interfaces))
+        .map_or_else(Vec::new, |pins| super::attach::detach_all(&pins, &config.interfaces))
 }
 
 /// What attaching would take and do, for `check`.

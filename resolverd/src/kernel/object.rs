@@ -217,13 +217,14 @@ impl Pins {
             .collect()
     }
 
-    /// Removes every pin of ours: programs detach, maps go with their last user.
-    pub fn remove_all(&self) -> usize {
+    /// Removes every pin of ours and names them: programs detach, maps go with their last
+    /// user.
+    pub fn remove_all(&self) -> Vec<String> {
         let ours = self.names();
         for name in &ours {
             self.remove(name);
         }
-        ours.len()
+        ours
     }
 
     /// Removes what a daemon with another contract left. Its program ends with its pins.

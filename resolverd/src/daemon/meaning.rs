@@ -1,0 +1,184 @@
+//! From the configuration to what each room is told. Pure.
+//!
+//! Rooms of one floor don't know each other, nor most of the configuration; here each gets its
+//! part, in its own words.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::config::{Config, ConfigError, UpstreamFrom};
+use crate::dns::Name;
+use crate::kernel::driver::Wanted;
+use crate::pipeline::Policy;
+use crate::policy::{Acl, Verdict, ZoneSpec};
+use crate::{cache, resolver, server};
+
+/// Access list and local zones; what is wrong with a record is told with its place in the file.
+///
+/// # Errors
+///
+/// [`ConfigError::Refused`].
+pub fn policy(config: &Config) -> Result<Policy, ConfigError> {
+    let specs: Vec<ZoneSpec> = config
+        .zones
+        .iter()
+        .map(|zone| ZoneSpec {
+            name: zone.name.parse().unwrap_or_else(|_| Name::root()),
+            kind: zone.kind,
+            records: zone.records.iter().map(|record| record.text.clone()).collect(),
+        })
+        .collect();
+    Policy::build(acl(config)?, specs, config.server.edns_size).map_err(|error| {
+        let zone = config.zones.get(error.zone);
+        let record = zone.zip(error.record).and_then(|(zone, i)| zone.records.get(i));
+        let at = record.map(|record| record.at).or(zone.map(|zone| zone.at)).unwrap_or_default();
+        ConfigError::refused(vec![config.problem(at, error.message)])
+    })
+}
+
+/// What the cache is to do.
+#[must_use]
+pub fn cache(config: &Config) -> cache::Settings {
+    cache::Settings {
+        memory_max: config.cache.memory_max,
+        prefetch: config.cache.prefetch,
+        kernel_entries: config.kernel.entries,
+    }
+}
+
+/// The access list.
+///
+/// # Errors
+///
+/// When a prefix is both allowed and denied.
+pub fn acl(config: &Config) -> Result<Acl, ConfigError> {
+    Acl::new(&config.acl.allow, &config.acl.deny).map_err(|error| {
+        ConfigError::refused(vec![config.problem(Default::default(), error.to_string())])
+    })
+}
+
+/// Whom to ask. `system` are the machine's own resolvers, less ourselves.
+#[must_use]
+pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
+    let mut upstreams: Vec<resolver::UpstreamSpec> = config
+        .upstreams
+        .iter()
+        .map(|upstream| resolver::UpstreamSpec {
+            name: upstream.name.as_str().into(),
+            address: upstream.address,
+            zones: upstream.zones.iter().filter_map(|zone| zone.parse().ok()).collect(),
+        })
+        .collect();
+    let has_root = upstreams.iter().any(|u| u.zones.contains(&Name::root()));
+    if config.resolve.upstream_from == UpstreamFrom::System && !has_root {
+        upstreams.extend(system.iter().enumerate().map(|(i, address)| resolver::UpstreamSpec {
+            name: Arc::from(format!("system-{}", i + 1)),
+            address: *address,
+            zones: vec![Name::root()],
+        }));
+    }
+    resolver::Settings {
+        ttl_min: config.cache.ttl_min,
+        ttl_max: config.cache.ttl_max,
+        negative_ttl_max: config.cache.negative_ttl_max,
+        failure_ttl: config.cache.failure_ttl,
+        timeout: config.resolve.timeout,
+        edns_size: config.resolve.edns_size,
+        flights_max: config.resolve.queries_in_flight_max,
+        ipv4: config.resolve.ipv4,
+        ipv6: config.resolve.ipv6,
+        upstreams,
+    }
+}
+
+/// How to serve these addresses.
+#[must_use]
+pub fn server(config: &Config, listen: Vec<SocketAddr>) -> server::Settings {
+    server::Settings {
+        listen,
+        workers: config.server.udp_workers,
+        tcp: server::TcpLimits {
+            connections_max: config.server.tcp_clients_max,
+            queries_in_flight_max: config.server.tcp_queries_in_flight_max,
+            idle: config.server.tcp_idle_timeout,
+            lifetime: config.server.tcp_lifetime_max,
+            ..server::TcpLimits::default()
+        },
+    }
+}
+
+/// What the fast path is to serve.
+#[must_use]
+pub fn fast_path(config: &Config, acl: &Acl, listen: Vec<SocketAddr>) -> Wanted {
+    let allowed: Vec<(IpNet, bool)> =
+        acl.prefixes().map(|(prefix, verdict)| (prefix, verdict == Verdict::Allow)).collect();
+    Wanted {
+        listen,
+        allowed,
+        edns_size: config.server.edns_size,
+        sampling: config.kernel.event_sampling,
+        prefetch: config.cache.prefetch,
+        policy_fingerprint: fingerprint(config),
+    }
+}
+
+/// A digest of all that is policy in an answer: entries made under another one are stale. Never
+/// zero, which is what new maps hold.
+#[must_use]
+pub fn fingerprint(config: &Config) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for zone in &config.zones {
+        zone.name.hash(&mut hasher);
+        (zone.kind as u8).hash(&mut hasher);
+        for record in &zone.records {
+            record.text.hash(&mut hasher);
+        }
+    }
+    let cache = &config.cache;
+    (cache.ttl_min, cache.ttl_max, cache.negative_ttl_max).hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, "test.toml").unwrap()
+    }
+
+    const ONE: &str =
+        "[[zone]]\nname = \"a.test.\"\nkind = \"static\"\nrecords = [\"www A 192.0.2.1\"]\n";
+    const TWO: &str =
+        "[[zone]]\nname = \"a.test.\"\nkind = \"static\"\nrecords = [\"www A 192.0.2.2\"]\n";
+
+    #[test]
+    fn a_changed_record_changes_the_fingerprint_and_a_moved_one_does_not() {
+        let (one, two) = (config(ONE), config(TWO));
+        assert_ne!(fingerprint(&one), fingerprint(&two));
+        assert_eq!(fingerprint(&one), fingerprint(&config(&format!("\n\n{ONE}"))));
+    }
+
+    #[test]
+    fn a_bad_record_is_told_with_its_place() {
+        let bad = config(
+            "[[zone]]\nname = \"a.test.\"\nkind = \"static\"\nrecords = [\n  \"www A 192.0.2.1\",\n  \
+             \"www A not-an-address\",\n]\n",
+        );
+        let text = policy(&bad).err().unwrap().to_string();
+        assert!(text.starts_with("test.toml:6:"), "{text}");
+    }
+
+    #[test]
+    fn the_systems_resolvers_are_asked_unless_the_root_has_its_own() {
+        let system = ["192.0.2.53:53".parse().unwrap()];
+        assert_eq!(resolver(&config(""), &system).upstreams.len(), 1);
+        let own = config("[[upstream]]\nname = \"a\"\naddress = \"192.0.2.1\"\n");
+        assert_eq!(resolver(&own, &system).upstreams.len(), 1);
+        let none = config("[resolve]\nupstream-from = \"none\"\n");
+        assert!(resolver(&none, &system).upstreams.is_empty());
+    }
+}

@@ -1,0 +1,303 @@
+//! What operators ask of the daemon, answered from its parts.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use resolverd_common::counters::Reason;
+use tracing::debug;
+
+use super::{Joined, driver};
+use crate::cache::Scope;
+use crate::control::reports::{
+    CacheEntryReport, CacheReport, ConfigReport, DetachReport, EdeReport, ExplainReport,
+    FlushReport, InterfaceReport, KernelEntryReport, KernelReport, ListenerReport, PacketsReport,
+    QuestionReport, ReloadReport, StatusReport, UpstreamReport,
+};
+use crate::control::{Daemon, FlushScope, Question, Refused};
+use crate::kernel::maps::lease_left_millis;
+use crate::metrics::{AnsweredBy, Rcode};
+use crate::pipeline::Transport;
+use crate::pipeline::explain::{CacheEntry, KernelEntry};
+use crate::resolver::Health;
+use crate::server::State;
+use crate::{log, metrics};
+
+impl Daemon for Joined {
+    fn status(&self) -> StatusReport {
+        let config = self.config.load();
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: resolverd_common::ABI,
+            pid: std::process::id(),
+            uptime_secs: self.started.elapsed().as_secs(),
+            kernel: self.kernel_status(),
+            listeners: self.server.listening().into_iter().map(listener).collect(),
+            upstreams: self.resolver.upstreams().into_iter().map(upstream).collect(),
+            cache: self.cache(config.cache.memory_max),
+            config: ConfigReport {
+                file: config.file.clone(),
+                loaded_at: rfc3339(*self.loaded_at.lock()),
+                zones: config.zones.iter().map(|zone| zone.name.clone()).collect(),
+            },
+        }
+    }
+
+    fn kernel_status(&self) -> KernelReport {
+        let mut report = KernelReport {
+            available: self.fast.is_live(),
+            reason: self.kernel_problem.lock().clone(),
+            ..KernelReport::default()
+        };
+        let Some(kernel) = &self.kernel else {
+            return report;
+        };
+        report.interfaces = kernel
+            .states()
+            .into_iter()
+            .map(|state| InterfaceReport {
+                attached: state.mode.is_some(),
+                name: state.name,
+                index: state.index,
+                mode: state.mode.map(|mode| mode.as_str().to_owned()),
+                program_id: state.program_id,
+                reason: state.problem,
+            })
+            .collect();
+        let left = lease_left_millis(kernel.maps().leased_until());
+        report.lease_left_ms = (left > 0).then_some(left);
+        report.packets = self
+            .packets()
+            .into_iter()
+            .filter(|(_, _, packets)| *packets > 0)
+            .map(|(verdict, reason, packets)| PacketsReport {
+                verdict: verdict.to_owned(),
+                reason: reason.to_owned(),
+                packets,
+            })
+            .collect();
+        report.events_lost = kernel.maps().counters().events_lost;
+        report.pin_path = Some(self.config.load().kernel.pin_path.display().to_string());
+        report
+    }
+
+    fn metrics_text(&self) -> String {
+        self.metrics.set_kernel_packets(&self.packets());
+        if let Some(kernel) = &self.kernel {
+            self.metrics.set_kernel_events_lost(kernel.maps().counters().events_lost);
+        }
+        let sampling = self.config.load().kernel.event_sampling.max(1).next_power_of_two();
+        self.metrics.kernel_event_sampling_ratio.set(1.0 / f64::from(sampling));
+        self.metrics.set_log_suppressed(log::suppressed());
+        let stats = self.pipeline.cache().stats();
+        self.metrics.cache_entries.set(stats.entries as i64);
+        self.metrics.cache_bytes.set(stats.octets as i64);
+        self.server.listening();
+        self.metrics.encode()
+    }
+
+    async fn explain(&self, question: Question) -> Result<ExplainReport, Refused> {
+        let Question { name, qtype } = question;
+        let explained = self.pipeline.explain(&name, qtype);
+        let upstreams = match explained.zone {
+            Some(_) => Vec::new(),
+            None => self.asked_for(&name),
+        };
+        Ok(ExplainReport {
+            question: QuestionReport {
+                name: name.to_string(),
+                qtype: hickory_proto::rr::RecordType::from(qtype).to_string(),
+            },
+            kernel: explained.kernel.into_iter().map(kernel_entry).collect(),
+            not_in_kernel: explained.not_in_kernel.map(ToOwned::to_owned),
+            cache: explained.cache.into_iter().map(cache_entry).collect(),
+            zone: explained.zone.map(|zone| zone.to_string()),
+            upstreams,
+            next: explained.next,
+        })
+    }
+
+    async fn flush(&self, scope: FlushScope) -> Result<FlushReport, Refused> {
+        let before = self.pipeline.cache().stats().entries;
+        let (scope, flushed) = match scope {
+            FlushScope::Name(name) => (Scope::Name(name.clone()), format!("name {name}")),
+            FlushScope::Zone(name) => (Scope::Zone(name.clone()), format!("zone {name}")),
+            FlushScope::All => (Scope::All, "all".to_owned()),
+        };
+        let overflow = self.pipeline.flush(&scope);
+        // In effect from here; what follows gives memory back and counts.
+        let pipeline = Arc::clone(&self.pipeline);
+        let entries =
+            tokio::task::spawn_blocking(move || pipeline.sweep_flushed()).await.unwrap_or_default();
+        debug!(%flushed, entries, before, "flushed");
+        Ok(FlushReport { flushed, entries, overflow })
+    }
+
+    async fn reload(&self) -> Result<ReloadReport, Refused> {
+        let changes = Joined::reload(self).await.map_err(|e| Refused::Invalid(e.to_string()))?;
+        Ok(ReloadReport {
+            file: self.config.load().file.clone(),
+            applied: changes.applied.iter().map(ToString::to_string).collect(),
+            needs_restart: changes.needs_restart.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    async fn kernel_detach(&self) -> Result<DetachReport, Refused> {
+        let Some(kernel) = &self.kernel else {
+            let pins = driver::detach_leftovers(&self.config.load().kernel);
+            return Ok(DetachReport { interfaces: Vec::new(), pins });
+        };
+        let interfaces = kernel
+            .states()
+            .into_iter()
+            .filter(|state| state.mode.is_some())
+            .map(|state| state.name)
+            .collect();
+        let pins = kernel.detach();
+        *self.kernel_problem.lock() = Some("detached by an operator".to_owned());
+        self.note_kernel();
+        Ok(DetachReport { interfaces, pins })
+    }
+}
+
+impl Joined {
+    /// Verdict, reason and count of every reason that the program knows.
+    fn packets(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let Some(kernel) = &self.kernel else {
+            return Vec::new();
+        };
+        let counters = kernel.maps().counters();
+        let hits = [Reason::Answered, Reason::Truncated]
+            .map(|reason| ("hit", reason.as_str(), counters.hits[reason as usize]));
+        let passes = Reason::ALL
+            .into_iter()
+            .filter(|reason| *reason != Reason::Answered)
+            .map(|reason| ("pass", reason.as_str(), counters.passes[reason as usize]));
+        hits.into_iter().chain(passes).collect()
+    }
+
+    fn cache(&self, memory_max: u64) -> CacheReport {
+        let stats = self.pipeline.cache().stats();
+        CacheReport {
+            entries: stats.entries,
+            bytes: stats.octets,
+            bytes_max: memory_max,
+            hits: self.answered_by(AnsweredBy::Cache),
+            misses: self.answered_by(AnsweredBy::Upstream),
+            evictions: self.metrics.cache_evictions.get(),
+        }
+    }
+
+    /// Queries answered by one of us, over all transports and RCODEs.
+    fn answered_by(&self, by: AnsweredBy) -> u64 {
+        let pairs = metrics::Transport::ALL
+            .iter()
+            .flat_map(|transport| Rcode::ALL.iter().map(move |rcode| (*transport, *rcode)));
+        pairs.map(|(transport, rcode)| self.metrics.queries(transport, by, rcode).get()).sum()
+    }
+
+    /// Upstreams that would be asked for a name: those of the longest zone it is in.
+    fn asked_for(&self, name: &crate::dns::Name) -> Vec<String> {
+        let states = self.resolver.upstreams();
+        let longest = states
+            .iter()
+            .flat_map(|state| state.zones.iter())
+            .filter(|zone| name.is_under(zone))
+            .max_by_key(|zone| zone.as_wire().len());
+        let Some(longest) = longest else {
+            return Vec::new();
+        };
+        let mut asked: Vec<_> =
+            states.iter().filter(|state| state.zones.contains(longest)).collect();
+        asked.sort_by_key(|state| (state.health != Health::Up, state.rtt));
+        asked.iter().map(|state| state.name.to_string()).collect()
+    }
+}
+
+fn kernel_entry(entry: KernelEntry) -> KernelEntryReport {
+    KernelEntryReport {
+        dnssec_ok: entry.dnssec_ok,
+        checking_disabled: entry.checking_disabled,
+        fresh: entry.stale.is_none(),
+        reason: entry.stale.map(ToOwned::to_owned),
+        stored_secs_ago: entry.stored_secs_ago,
+        expires_in_secs: entry.expires_in_secs,
+        class: entry.class,
+    }
+}
+
+fn cache_entry(entry: CacheEntry) -> CacheEntryReport {
+    CacheEntryReport {
+        dnssec_ok: entry.dnssec_ok,
+        checking_disabled: entry.checking_disabled,
+        rcode: Rcode::from_wire(entry.rcode.into()).as_str().to_owned(),
+        source: entry.source.to_string(),
+        stored_secs_ago: entry.stored_secs_ago,
+        expires_in_secs: entry.expires_in_secs,
+        promoted: entry.promoted,
+        dnssec: entry.secure.then(|| "secure".to_owned()),
+        ede: entry.ede.map(|ede| EdeReport { code: ede.code, text: ede.text }),
+        records: entry.records,
+    }
+}
+
+fn listener(
+    (address, transport, state): (std::net::SocketAddr, Transport, State),
+) -> ListenerReport {
+    let (state, reason) = match state {
+        State::Serving => ("served", None),
+        State::Waiting => ("waiting", None),
+        State::Failed(reason) => ("failed", Some(reason)),
+    };
+    ListenerReport {
+        address: address.to_string(),
+        transport: match transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+        .to_owned(),
+        state: state.to_owned(),
+        reason,
+    }
+}
+
+fn upstream(state: crate::resolver::UpstreamState) -> UpstreamReport {
+    UpstreamReport {
+        name: state.name.to_string(),
+        address: state.address.to_string(),
+        zones: state.zones.iter().map(ToString::to_string).collect(),
+        healthy: matches!(state.health, Health::Unknown | Health::Up),
+        rtt_ms: state.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+        failures: u32::try_from(state.asked.saturating_sub(state.answered)).unwrap_or(u32::MAX),
+        is_loop: state.health == Health::Loop,
+    }
+}
+
+/// RFC 3339 in UTC, by the civil calendar of Howard Hinnant's `civil_from_days`.
+fn rfc3339(at: std::time::SystemTime) -> String {
+    let secs = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, rest) = (secs / 86_400, secs % 86_400);
+    let z = days as i64 + 719_468;
+    let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times_are_told_in_utc() {
+        let at = |secs| rfc3339(UNIX_EPOCH + Duration::from_secs(secs));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_795_167_045), "2026-11-20T09:30:45Z");
+    }
+}
