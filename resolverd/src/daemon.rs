@@ -34,6 +34,7 @@ use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, LogFormat, LogLevel, reload};
 use crate::control::reports::DetachReport;
 use crate::control::{api, exporter, notify, socket};
+use crate::dns::Query;
 use crate::kernel::driver::{Kernel, RENEW_EVERY};
 use crate::kernel::netlink::{Snapshot, Watcher};
 use crate::kernel::object::Unavailable;
@@ -285,12 +286,13 @@ async fn follow_events(joined: Arc<Joined>, ring: aya::maps::RingBuf<aya::maps::
     let samples = joined.metrics.kernel_events("sample");
     let prefetches = joined.metrics.kernel_events("prefetch");
     let followed = events::follow(ring, |event| {
+        let query = Query::of(event.meta, &event.name);
         if event.kind == PREFETCH {
             prefetches.inc();
-            joined.pipeline.on_prefetch(event);
+            query.iter().for_each(|query| joined.pipeline.on_prefetch(query));
         } else {
             samples.inc();
-            joined.pipeline.on_sample(event);
+            query.iter().for_each(|query| joined.pipeline.on_sample(query));
         }
     })
     .await;
