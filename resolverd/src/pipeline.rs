@@ -9,38 +9,40 @@
 //! `begin` goes as far as nobody has to be asked; `finish` is the rest. What is found on the way
 //! is kept and, when it is worth it, published for the kernel, before the reply leaves.
 
+mod bench;
 mod driver;
 pub mod explain;
+mod keeping;
 mod refusal;
 mod reply;
 mod under_way;
 mod whole;
 
-use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use resolverd_common::key::{self, Key, NAME_WORDS};
-use resolverd_common::question::{self, HEADER_LEN, Message, NameWords, Question};
+use resolverd_common::question::{HEADER_LEN, NameWords, Question};
 use resolverd_common::reply::{Limits, question_len};
 use tracing::{debug, warn};
 use zerocopy::IntoBytes;
 
-use crate::cache::{Cache, Held, Hit, Scope, State, promotion};
+use crate::cache::{Cache, Hit, Scope};
 use crate::clock::{BootTime, boot_now};
 use crate::dns::records::{self, Record};
-use crate::dns::{Answer, Query, Source, rcode, rtype};
-use crate::kernel::{FastPath, Mark, PublishError};
-use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, Rcode, SizeClass};
+use crate::dns::{Answer, Query, Source, rcode};
+use crate::kernel::FastPath;
+use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, Rcode};
 use crate::policy::acl::{Acl, Verdict};
 use crate::policy::local_zones::{LocalZones, ZoneError, ZoneSpec};
 use crate::resolver::Resolver;
 
+use bench::{BENCH, Bench};
 use driver::Background;
 use refusal::Refusal;
-use reply::{Desk, Said, Words};
+use reply::{Said, Words};
 use under_way::{Began, UnderWay};
 use whole::Ask;
 
@@ -107,19 +109,6 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
-/// Places that one thread uses for one message after the other.
-struct Bench {
-    message: Message,
-    name: NameWords,
-    question: Question,
-    desk: Desk,
-    words: Vec<u64>,
-}
-
-thread_local! {
-    static BENCH: RefCell<Bench> = const { RefCell::new(Bench::new()) };
-}
-
 impl Pipeline {
     /// Must be called within a tokio runtime: that is where answers are refreshed.
     #[must_use]
@@ -149,11 +138,10 @@ impl Pipeline {
         let shared = &self.shared;
         let answer = shared.look_up(question.key, &query).await;
         let limits = shared.policy.load().limits(transport);
-        BENCH.with_borrow_mut(|bench| {
-            out.clear();
-            shared.say(bench, &query, &answer, &message, &question, &limits, out);
-        });
-        shared.count(transport, answered_by(&answer.source), out, started);
+        let call = Call { message: &message, transport, limits, started };
+        out.clear();
+        BENCH.with_borrow_mut(|bench| shared.say(bench, &call, &question, &query, &answer, out));
+        shared.count(&call, answered_by(&answer.source), out);
     }
 
     /// Takes over a new policy. What local zones said before is forgotten where they changed.
@@ -231,6 +219,15 @@ impl Pipeline {
     }
 }
 
+/// A message on its way, and what it is answered by.
+struct Call<'a> {
+    /// At least up to the end of its question.
+    message: &'a [u8],
+    transport: Transport,
+    limits: Limits,
+    started: BootTime,
+}
+
 impl Shared {
     fn begin(
         self: &Arc<Self>,
@@ -245,183 +242,119 @@ impl Shared {
             return Begun::Drop;
         }
         let policy = self.policy.load();
-        let refuse = |refusal: Refusal, out: &mut Vec<u8>| {
-            refusal.write(message, policy.edns_size, out);
-            let rcode = Rcode::from_wire(refusal.rcode);
-            self.observe(client.transport, AnsweredBy::Daemon, rcode, now);
-            Begun::Reply
-        };
+        let transport = client.transport;
+        let call = Call { message, transport, limits: policy.limits(transport), started: now };
         if policy.acl.verdict(client.addr.ip()) == Verdict::Refuse {
-            return refuse(not_served(message), out);
+            return self.refuse(&call, &not_served(message), out);
         }
-        let limits = policy.limits(client.transport);
-        if bench.read(message, self.fast.secret()).is_err() {
-            let plain = match whole::read(message) {
-                Ok(plain) => plain,
-                Err(refusal) => return refuse(refusal, out),
-            };
-            if let Err(reason) = bench.read(plain.message(), self.fast.secret()) {
-                debug!(?reason, "the plain form of a query is none");
-                return refuse(whole::glance(message), out);
-            }
-            if plain.ask == Ask::Any || !plain.recursion_desired {
-                let query = match bench.query(plain.ask) {
-                    Some(query) => query,
-                    None => return refuse(whole::glance(message), out),
-                };
-                let any = || {
-                    let whole = plain.ask == Ask::Any && plain.recursion_desired;
-                    whole.then(|| minimal_any(&query))
-                };
-                let Some(answer) = policy.zones.answer(&query).or_else(any) else {
-                    return refuse(whole::glance(message).with(rcode::REFUSED), out);
-                };
-                let question = bench.question;
-                self.say(bench, &query, &answer, message, &question, &limits, out);
-                out[2] &= message[2] | !0x01;
-                self.count(client.transport, answered_by(&answer.source), out, now);
-                return Begun::Reply;
-            }
+        if bench.read(message, self.fast.secret()).is_err()
+            && let Err(begun) = self.read_whole(bench, &call, &policy, out)
+        {
+            return begun;
         }
-
-        let Bench { name, question, desk, .. } = bench;
-        if let Some(hit) = self.cache.find(question.key, question.meta, name, now.0) {
+        if let Some(hit) = self.find(bench, now.0) {
             let said = Said { words: Words::Held(&hit.held), head: &hit.head };
-            desk.write(&said, message, question, &limits, now.0, out);
+            bench.desk.write(&said, message, &bench.question, &call.limits, now.0, out);
             let rcode = Rcode::from_wire(hit.head.flags.rcode().into());
-            self.observe(client.transport, AnsweredBy::Cache, rcode, now);
+            self.observe(&call, AnsweredBy::Cache, rcode);
             if hit.publish || hit.refresh {
                 self.after(bench, &hit, now.0);
             }
             return Begun::Reply;
         }
-
-        let Some(query) = bench.query(Ask::Data) else {
-            return refuse(whole::glance(message), out);
-        };
         let question = bench.question;
-        if self.resolver.is_own_probe(&query.name) {
-            return refuse(whole::glance(message).with(rcode::REFUSED), out);
-        }
+        let query = match bench.query(Ask::Data) {
+            Some(query) if !self.resolver.is_own_probe(&query.name) => query,
+            _ => return self.refuse(&call, &whole::glance(message).with(rcode::REFUSED), out),
+        };
         if let Some(answer) = policy.zones.answer(&query) {
             let began = Began { at: now.0, mark: self.fast.mark() };
-            self.say(bench, &query, &answer, message, &question, &limits, out);
+            self.say(bench, &call, &question, &query, &answer, out);
             self.keep(bench, question.key, &answer, began, now.0);
-            self.count(client.transport, AnsweredBy::Local, out, now);
+            self.count(&call, AnsweredBy::Local, out);
             return Begun::Reply;
         }
-        let end = HEADER_LEN + question_len(question.name_len);
-        Begun::Pending(Pending {
-            question,
-            query,
-            message: message[..end].into(),
-            transport: client.transport,
-            started: now,
-        })
+        let message = message[..HEADER_LEN + question_len(question.name_len)].into();
+        Begun::Pending(Pending { question, query, message, transport, started: now })
     }
 
-    /// Looks for an answer outside of the cache, and keeps it.
-    async fn look_up(&self, key: Key, query: &Query) -> Answer {
-        let waiting =
-            self.under_way.join(key, || Began { at: boot_now().0, mark: self.fast.mark() });
-        let answer = self.policy.load().zones.answer(query);
-        let answer = match answer {
-            Some(answer) => answer,
-            None => self.resolver.resolve(query.clone()).await,
+    /// Reads what the contract's parser passed. An oddly written question is then in its place
+    /// as if it were a plain one.
+    ///
+    /// # Errors
+    ///
+    /// What became of all else, which is answered here.
+    fn read_whole(
+        &self,
+        bench: &mut Bench,
+        call: &Call<'_>,
+        policy: &Policy,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Begun<Pending>> {
+        let plain = match whole::read(call.message) {
+            Ok(plain) => plain,
+            Err(refusal) => return Err(self.refuse(call, &refusal, out)),
         };
-        if waiting.keeps() {
-            let now = boot_now().0;
-            BENCH.with_borrow_mut(|bench| {
-                if self.cache.build(query, &answer, now, &mut bench.words).is_ok() {
-                    self.keep(bench, key, &answer, waiting.began, now);
-                }
-            });
+        let refuse = |out| self.refuse(call, &whole::glance(call.message), out);
+        if let Err(reason) = bench.read(plain.message(), self.fast.secret()) {
+            debug!(?reason, "the plain form of a query is none");
+            return Err(refuse(out));
         }
-        answer
+        if plain.ask == Ask::Data && plain.recursion_desired {
+            return Ok(());
+        }
+        let Some(query) = bench.query(plain.ask) else { return Err(refuse(out)) };
+        // RFC 8482 section 4.2 where we recurse; without RD only what is ours.
+        let answer = policy.zones.answer(&query);
+        let answer = answer.or_else(|| plain.recursion_desired.then(|| minimal_any(&query)));
+        let Some(answer) = answer else {
+            let refusal = whole::glance(call.message).with(rcode::REFUSED);
+            return Err(self.refuse(call, &refusal, out));
+        };
+        let question = bench.question;
+        self.say(bench, call, &question, &query, &answer, out);
+        // RD is copied (RFC 1035 section 4.1.1).
+        if let Some(octet) = out.get_mut(2) {
+            *octet &= call.message[2] | !0x01;
+        }
+        self.count(call, answered_by(&answer.source), out);
+        Err(Begun::Reply)
+    }
+
+    fn find(&self, bench: &Bench, now: u64) -> Option<Hit> {
+        let Question { key, meta, .. } = bench.question;
+        self.cache.find(key, meta, &bench.name, now)
     }
 
     /// Writes an answer down as an entry, and the reply from that. The entry is left in `words`.
-    #[expect(clippy::too_many_arguments, reason = "a message and all that its reply depends on")]
     fn say(
         &self,
         bench: &mut Bench,
+        call: &Call<'_>,
+        question: &Question,
         query: &Query,
         answer: &Answer,
-        message: &[u8],
-        question: &Question,
-        limits: &Limits,
         out: &mut Vec<u8>,
     ) {
         let now = boot_now().0;
         let Bench { desk, words, .. } = bench;
-        let failure = Answer::empty(rcode::SERVFAIL, Duration::ZERO, None);
         let mut text = answer.ede.as_ref().map_or("", |ede| &ede.text);
         let head = self.cache.build(query, answer, now, words).or_else(|error| {
             debug!(?error, "an answer cannot be kept or sent");
             text = "";
+            let failure = Answer::empty(rcode::SERVFAIL, Duration::ZERO, None);
             self.cache.build(query, &failure, now, words)
         });
         if let Ok(head) = head {
             let said = Said { words: Words::Built(words, text), head: &head };
-            desk.write(&said, message, question, limits, now, out);
+            desk.write(&said, call.message, question, &call.limits, now, out);
         }
     }
 
-    /// Keeps the entry that stands in `words`, and publishes it if it is worth it.
-    fn keep(&self, bench: &Bench, key: Key, answer: &Answer, began: Began, now: u64) {
-        let text = answer.ede.as_ref().map_or("", |ede| &ede.text);
-        if let Ok(stored) = self.cache.insert(key, &bench.words, text, began.at)
-            && self.cache.promotes(&stored, now).is_ok()
-        {
-            self.publish(key, &stored.held, &bench.words, began.mark);
-        }
-    }
-
-    /// What a hit is an occasion for, once its reply is written.
-    fn after(self: &Arc<Self>, bench: &mut Bench, hit: &Hit, now: u64) {
-        let Question { key, meta, .. } = bench.question;
-        if hit.publish && promotion::eligible(&hit.head, now).is_ok() {
-            // A flush may have come since it was found: the mark is from before another look.
-            let mark = self.fast.mark();
-            let seen = self.cache.peek(key, meta, &bench.name, now);
-            if let Some(seen) = seen.filter(|seen| seen.state == State::Fresh) {
-                bench.words.clear();
-                bench.words.resize(seen.head.len_words(), 0);
-                seen.held.copy_to(&mut bench.words);
-                self.publish(key, &seen.held, &bench.words, mark);
-            }
-        }
-        if hit.refresh
-            && let Some(query) = bench.query(Ask::Data)
-        {
-            self.refresh(key, query);
-        }
-    }
-
-    fn publish(&self, key: Key, held: &Held, entry: &[u64], read_at: Mark) {
-        match self.fast.publish(key, entry, read_at) {
-            Ok(class) => {
-                self.cache.published(held, class);
-                if let Some(label) = SizeClass::ALL.get(class) {
-                    self.metrics.kernel_entries_published(*label).inc();
-                }
-            }
-            Err(error @ PublishError::Map(_)) => {
-                self.metrics.kernel_writes_failed.inc();
-                debug!(%error, "answer not published");
-            }
-            Err(error) => debug!(%error, "answer not published"),
-        }
-    }
-
-    /// Looks for an answer anew, in the background.
-    fn refresh(self: &Arc<Self>, key: Key, query: Query) {
-        if !self.under_way.contains(key) {
-            let shared = Arc::clone(self);
-            self.background.spawn(async move {
-                shared.look_up(key, &query).await;
-            });
-        }
+    fn refuse(&self, call: &Call<'_>, refusal: &Refusal, out: &mut Vec<u8>) -> Begun<Pending> {
+        refusal.write(call.message, call.limits.edns_size, out);
+        self.observe(call, AnsweredBy::Daemon, Rcode::from_wire(refusal.rcode));
+        Begun::Reply
     }
 
     /// The question as the caches know it.
@@ -435,14 +368,14 @@ impl Shared {
     }
 
     /// Counts the reply in `out`.
-    fn count(&self, transport: Transport, by: AnsweredBy, out: &[u8], started: BootTime) {
+    fn count(&self, call: &Call<'_>, by: AnsweredBy, out: &[u8]) {
         let rcode = out.get(3).map_or(rcode::SERVFAIL, |octet| octet & 0x0f);
-        self.observe(transport, by, Rcode::from_wire(rcode.into()), started);
+        self.observe(call, by, Rcode::from_wire(rcode.into()));
     }
 
-    fn observe(&self, transport: Transport, by: AnsweredBy, rcode: Rcode, started: BootTime) {
-        self.metrics.queries(transport.label(), by, rcode).inc();
-        let took = boot_now().saturating_since(started);
+    fn observe(&self, call: &Call<'_>, by: AnsweredBy, rcode: Rcode) {
+        self.metrics.queries(call.transport.label(), by, rcode).inc();
+        let took = boot_now().saturating_since(call.started);
         self.metrics.query_duration(by).observe(took.as_secs_f64());
     }
 }
@@ -458,49 +391,6 @@ impl Policy {
     fn limits(&self, transport: Transport) -> Limits {
         let stream = transport == Transport::Tcp;
         Limits { edns_size: self.edns_size, message_max: u16::MAX, stream }
-    }
-}
-
-impl Bench {
-    const fn new() -> Self {
-        Self {
-            message: Message::new(),
-            name: [0; NAME_WORDS],
-            question: Question {
-                key: Key([0; 2]),
-                meta: 0,
-                name_len: 0,
-                sum: 0,
-                id: 0,
-                edns: false,
-                dnssec_ok: false,
-                checking_disabled: false,
-                authentic_data: false,
-                udp_size: 0,
-            },
-            desk: Desk::new(),
-            words: Vec::new(),
-        }
-    }
-
-    /// Reads a message with the contract's parser.
-    fn read(
-        &mut self,
-        message: &[u8],
-        secret: &key::Secret,
-    ) -> Result<(), resolverd_common::counters::Reason> {
-        self.message.fill(message)?;
-        let Self { message: place, name, question, .. } = self;
-        question::parse(place, message.len(), VIEW, secret, name, question)
-    }
-
-    /// The question that was read, in the words of the other rooms.
-    fn query(&self, ask: Ask) -> Option<Query> {
-        let query = Query::of(self.question.meta, &self.name)?;
-        Some(match ask {
-            Ask::Data => query,
-            Ask::Any => Query { qtype: rtype::ANY, ..query },
-        })
     }
 }
 

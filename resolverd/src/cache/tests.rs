@@ -1,1 +1,254 @@
-//! The door as a whole.
+//! The door: what is found, and what is not.
+
+use std::time::Duration;
+
+use resolverd_common::entry::{body_of, name_of};
+use resolverd_common::key;
+use resolverd_common::time::SECOND;
+
+use super::*;
+use crate::dns::records::{Record, compose};
+use crate::dns::{Ede, Name, Source};
+use crate::metrics::Build;
+
+fn cache() -> Cache {
+    let metrics = Arc::new(Metrics::new(Build { version: "0", abi: 0, kernel_path: false }));
+    Cache::new(
+        Settings { memory_max: 4 << 20, prefetch: true, kernel_entries: [64, 16, 16, 16] },
+        metrics,
+    )
+}
+
+fn query(name: &str) -> Query {
+    Query {
+        name: name.parse().unwrap(),
+        qtype: 1,
+        dnssec_ok: false,
+        checking_disabled: false,
+        view: 0,
+    }
+}
+
+fn answer(query: &Query, last: u8, ttl: u32) -> Answer {
+    let record =
+        Record { owner: query.name.clone(), rtype: 1, class: 1, ttl, rdata: vec![192, 0, 2, last] };
+    let body = compose(&query.name, [&[record], &[], &[]]).unwrap();
+    Answer {
+        counts: body.counts,
+        body: body.octets,
+        ttl_offsets: body.ttl_offsets,
+        source: Source::Upstream("up".into()),
+        ..Answer::empty(rcode::NOERROR, Duration::from_secs(ttl.into()), None)
+    }
+}
+
+fn failure() -> Answer {
+    let ede = Ede { code: 22, text: "nobody answers".into() };
+    Answer::empty(rcode::SERVFAIL, Duration::from_secs(5), Some(ede))
+}
+
+fn words(name: &Name) -> Vec<u64> {
+    let mut octets = name.as_wire().to_vec();
+    octets.resize(octets.len() / 8 * 8 + 8, 0);
+    octets.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect()
+}
+
+fn key_of(query: &Query) -> Key {
+    key::of(&[7; key::SECRET_WORDS], query.meta(), &words(&query.name))
+}
+
+/// Stores an answer that was looked for from `since` on and came at `now`.
+fn store(cache: &Cache, q: &Query, a: &Answer, since: u64, now: u64) -> Result<Stored, NotStored> {
+    let mut entry = Vec::new();
+    cache.build(q, a, now, &mut entry).unwrap();
+    let text = a.ede.as_ref().map_or("", |ede| &ede.text);
+    cache.insert(key_of(q), &entry, text, since)
+}
+
+fn find(cache: &Cache, query: &Query, now: u64) -> Option<Hit> {
+    cache.find(key_of(query), query.meta(), &words(&query.name), now)
+}
+
+#[test]
+fn what_is_stored_is_found_whole_until_its_life_ends() {
+    let cache = cache();
+    let q = query("www.example.test");
+    store(&cache, &q, &answer(&q, 1, 60), 1, 5).unwrap_or_else(|_| panic!());
+    let hit = find(&cache, &q, 5).unwrap();
+    let mut entry = vec![0; hit.head.len_words()];
+    hit.held.copy_to(&mut entry);
+    assert_eq!(name_of(&entry, &hit.head), q.name.as_wire());
+    assert_eq!(body_of(&entry, &hit.head), answer(&q, 1, 60).body);
+    assert_eq!((hit.head.generation, hit.head.epoch), (0, 0));
+    assert_eq!(&*cache.origin_name(hit.head.origin), "upstream up");
+    assert!(find(&cache, &q, 4).is_none(), "from the future");
+    assert!(find(&cache, &q, 5 + 60 * SECOND - 1).is_some());
+    assert!(find(&cache, &q, 5 + 60 * SECOND).is_none());
+    // The same key for another question.
+    let other = query("www.example.tesu");
+    assert!(cache.find(key_of(&q), other.meta(), &words(&other.name), 6).is_none());
+    assert!(cache.find(key_of(&q), q.meta() | 1 << 57, &words(&q.name), 6).is_none());
+}
+
+#[test]
+fn a_life_is_no_longer_than_any_ttl_and_the_bound() {
+    let cache = cache();
+    let q = query("a.test");
+    let mut entry = Vec::new();
+    let mut long = answer(&q, 1, u32::MAX >> 1);
+    long.life = Duration::from_secs(u32::MAX.into());
+    let head = cache.build(&q, &long, 0, &mut entry).unwrap();
+    assert_eq!(u128::from(head.life_millis), freshness::LIFE_MAX.as_millis());
+    let mut boastful = answer(&q, 1, 10);
+    boastful.life = Duration::from_secs(100);
+    assert_eq!(cache.build(&q, &boastful, 0, &mut entry).unwrap().life_millis, 10_000);
+}
+
+#[test]
+fn text_is_kept_beside_the_entry_and_keeps_it_from_the_kernel() {
+    let cache = cache();
+    let q = query("a.test");
+    let stored = store(&cache, &q, &failure(), 1, 2).unwrap_or_else(|_| panic!());
+    assert!(cache.promotes(&stored, 3).is_err());
+    let hit = find(&cache, &q, 3).unwrap();
+    assert_eq!(hit.held.text(), b"nobody answers");
+    assert_eq!((hit.head.ede, hit.head.flags.rcode()), (22, 2));
+    let plain = query("b.test");
+    let stored = store(&cache, &plain, &answer(&plain, 1, 9), 1, 2).unwrap_or_else(|_| panic!());
+    assert!(stored.held.text().is_empty());
+    assert_eq!(cache.promotes(&stored, 3), Ok(0));
+    // A long one is cut between two characters.
+    let long = Held::new(&[0; 10], &"é".repeat(400), 0);
+    assert_eq!(long.octets() > 10 * 8 + held::TEXT_MAX as u64, true);
+}
+
+#[test]
+fn a_failure_gives_way_to_an_answer_and_never_the_other_way_round() {
+    let cache = cache();
+    let q = query("a.test");
+    assert!(store(&cache, &q, &failure(), 1, 2).is_ok());
+    assert!(store(&cache, &q, &failure(), 1, 3).is_ok());
+    assert!(store(&cache, &q, &answer(&q, 1, 60), 1, 4).is_ok());
+    assert_eq!(store(&cache, &q, &failure(), 1, 5).err(), Some(NotStored::BetterOneThere));
+    assert_eq!(find(&cache, &q, 6).unwrap().head.flags.rcode(), 0);
+    // One that has expired is not better.
+    let later = 4 + 60 * SECOND;
+    assert!(store(&cache, &q, &failure(), later, later).is_ok());
+    assert_eq!(find(&cache, &q, later + 1).unwrap().head.flags.rcode(), 2);
+}
+
+#[test]
+fn a_flush_takes_what_is_covered_and_survivors_are_published_once_more() {
+    let cache = cache();
+    let (a, b) = (query("a.zone.test"), query("b.test"));
+    for q in [&a, &b] {
+        assert!(store(&cache, q, &answer(q, 1, 60), 1, 2).is_ok());
+        // The first hit is an occasion by itself.
+        assert!(find(&cache, q, 3).unwrap().publish);
+        assert!(find(&cache, q, 3).unwrap().publish);
+        assert!(!find(&cache, q, 3).unwrap().publish);
+    }
+    assert!(!cache.flush(&Scope::Zone("zone.test".parse().unwrap()), || 10));
+    assert!(find(&cache, &a, 11).is_none());
+    let seen = cache.peek(key_of(&a), a.meta(), &words(&a.name), 11).unwrap();
+    assert_eq!(seen.state, State::Flushed);
+    // The fourth hit would be an occasion too; the fifth is none.
+    assert!(find(&cache, &b, 11).unwrap().publish);
+    assert!(!find(&cache, &b, 11).unwrap().publish);
+    cache.next_round();
+    assert!(find(&cache, &b, 12).unwrap().publish);
+    assert!(!find(&cache, &b, 12).unwrap().publish);
+    // What was looked for before the flush comes too late.
+    assert_eq!(store(&cache, &a, &answer(&a, 2, 60), 10, 20).err(), Some(NotStored::Flushed));
+    assert!(store(&cache, &a, &answer(&a, 2, 60), 11, 20).is_ok());
+    assert!(find(&cache, &a, 21).is_some());
+    assert_eq!(cache.sweep_flushed(), 0);
+}
+
+#[test]
+fn an_entry_near_its_end_is_refreshed_by_one() {
+    let cache = cache();
+    let q = query("a.test");
+    assert!(store(&cache, &q, &answer(&q, 1, 100), 1, 0).is_ok());
+    assert!(!find(&cache, &q, 80 * SECOND).unwrap().refresh);
+    assert!(find(&cache, &q, 95 * SECOND).unwrap().refresh);
+    assert!(!find(&cache, &q, 96 * SECOND).unwrap().refresh);
+    let settings = Settings { memory_max: 4 << 20, prefetch: false, kernel_entries: [64; 4] };
+    cache.reconfigure(settings);
+    let now = 200 * SECOND;
+    assert!(store(&cache, &q, &answer(&q, 1, 100), now, now).is_ok());
+    assert!(!find(&cache, &q, now + 95 * SECOND).unwrap().refresh);
+}
+
+#[test]
+fn a_name_that_was_there_before_is_known() {
+    let cache = cache();
+    let q = query("a.test");
+    let first = store(&cache, &q, &answer(&q, 1, 60), 1, 2).unwrap_or_else(|_| panic!());
+    assert!(!first.known);
+    let second = store(&cache, &q, &answer(&q, 2, 60), 3, 4).unwrap_or_else(|_| panic!());
+    assert!(second.known);
+    assert_eq!(cache.stats().entries, 1);
+}
+
+#[test]
+fn samples_of_the_kernel_count_as_hits() {
+    let cache = cache();
+    let q = query("a.test");
+    let stored = store(&cache, &q, &answer(&q, 1, 60), 1, 2).unwrap_or_else(|_| panic!());
+    for _ in 0..3 {
+        cache.touch(key_of(&q), q.meta(), &words(&q.name));
+    }
+    cache.touch(key_of(&q), query("b.tesT").meta(), &words(&query("b.test").name));
+    assert_eq!(stored.held.hits(), 3);
+}
+
+/// The memory of 100,000 short A names, as the system sees it: not a test of what is right,
+/// but of what it costs. `cargo test --release -p resolverd --lib resident -- --ignored
+/// --nocapture` prints it.
+#[test]
+#[ignore = "measures the process, which must not do anything else meanwhile"]
+fn the_resident_memory_of_a_short_name() {
+    let resident = || {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: usize = text.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4_096
+    };
+    let metrics = Arc::new(Metrics::new(Build { version: "0", abi: 0, kernel_path: false }));
+    let settings = Settings { memory_max: 1 << 30, prefetch: true, kernel_entries: [1 << 17; 4] };
+    let cache = Cache::new(settings, metrics);
+    let mut at = [(0, 0); 2];
+    for (n, names) in [10_000, 100_000].into_iter().enumerate() {
+        for i in 0..names {
+            let q = query(&format!("n{i:06}.bench.test"));
+            assert!(store(&cache, &q, &answer(&q, 1, 3_600), 1, 2).is_ok());
+        }
+        at[n] = (resident(), cache.stats().octets);
+    }
+    let of = |from: usize, to: usize| (to - from) / 90_000;
+    println!("resident: {} octets a name", of(at[0].0, at[1].0));
+    println!("by our own account: {}", of(at[0].1 as usize, at[1].1 as usize));
+}
+
+/// What a hit costs without sockets. Printed as above.
+#[test]
+#[ignore = "measures time"]
+fn the_time_of_a_hit() {
+    let cache = cache();
+    let queries: Vec<Query> = (0..10_000).map(|n| query(&format!("n{n:06}.bench.test"))).collect();
+    for q in &queries {
+        assert!(store(&cache, q, &answer(q, 1, 3_600), 1, 2).is_ok());
+    }
+    let asked: Vec<_> = queries.iter().map(|q| (key_of(q), q.meta(), words(&q.name))).collect();
+    let mut entry = [0; 64];
+    let start = std::time::Instant::now();
+    let rounds = 200;
+    for _ in 0..rounds {
+        for (key, meta, name) in &asked {
+            let hit = cache.find(*key, *meta, name, 3).unwrap();
+            hit.held.copy_to(&mut entry[..hit.head.len_words()]);
+        }
+    }
+    let each = start.elapsed() / (rounds * asked.len() as u32);
+    println!("{each:?} a hit");
+}

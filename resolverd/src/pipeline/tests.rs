@@ -1,6 +1,8 @@
 //! The whole way of a query: the fast path in plain memory, an upstream on loopback.
 
+mod hostile;
 mod house;
 mod life;
+mod messages;
 
-use house::{House, q};
+use house::{House, Seen, q};

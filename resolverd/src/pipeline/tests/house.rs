@@ -3,12 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, SOA, TXT};
 use hickory_proto::rr::{Name as HickoryName, RData, Record, RecordType};
+use parking_lot::Mutex;
 use resolverd_common::key::SECRET_WORDS;
 
 use super::super::*;
@@ -20,13 +20,15 @@ use crate::resolver::{Settings, UpstreamSpec};
 
 pub const EDNS_SIZE: u16 = 1232;
 
+pub type Asked = Arc<Mutex<Vec<String>>>;
+
 /// Everything from the parser to the upstream.
 pub struct House {
     pub pipeline: Pipeline,
     pub fast: Arc<Memory>,
     pub metrics: Arc<Metrics>,
-    /// Questions that reached the upstream.
-    pub asked: Arc<AtomicUsize>,
+    /// Names that the upstream was asked for.
+    pub asked: Asked,
 }
 
 /// What came back.
@@ -47,7 +49,7 @@ impl House {
 
     pub fn with(settings: cache::Settings) -> Self {
         let metrics = Arc::new(Metrics::new(Build { version: "0", abi: 0, kernel_path: false }));
-        let asked = Arc::new(AtomicUsize::new(0));
+        let asked = Asked::default();
         let upstream = UpstreamSpec {
             name: "up".into(),
             address: upstream(Arc::clone(&asked)),
@@ -106,8 +108,9 @@ impl House {
         matches!(begun, Begun::Reply).then_some(out)
     }
 
+    /// Questions that reached the upstream.
     pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+        self.asked.lock().len()
     }
 
     /// The key of a plain question, DO and CD clear.
@@ -171,7 +174,7 @@ pub fn q(name: &str, qtype: u16) -> Vec<u8> {
 }
 
 /// An upstream over UDP and TCP on a port of loopback, for as long as the test runs.
-fn upstream(asked: Arc<AtomicUsize>) -> SocketAddr {
+fn upstream(asked: Asked) -> SocketAddr {
     let (udp, tcp) = loop {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
@@ -206,11 +209,17 @@ fn upstream(asked: Arc<AtomicUsize>) -> SocketAddr {
 }
 
 /// What the upstream says: the first label is the script.
-fn script(query: &[u8], asked: &AtomicUsize, tcp: bool) -> (Vec<u8>, Duration) {
+fn script(query: &[u8], asked: &Asked, tcp: bool) -> (Vec<u8>, Duration) {
     let query = Message::from_vec(query).unwrap();
-    let n = asked.fetch_add(1, Ordering::SeqCst);
     let question = query.queries[0].clone();
     let name = question.name().clone();
+    // How often this was asked before.
+    let n = {
+        let mut asked = asked.lock();
+        let before = asked.iter().filter(|other| **other == name.to_ascii()).count();
+        asked.push(name.to_ascii());
+        before
+    };
     let first = String::from_utf8_lossy(name.iter().next().unwrap_or_default()).to_lowercase();
     let mut reply = query;
     reply.metadata.message_type = MessageType::Response;
