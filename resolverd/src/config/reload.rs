@@ -47,7 +47,7 @@ type Differs = fn(&Config, &Config) -> bool;
 
 /// Sockets, maps and paths are made once, at start; the rest is looked up each time.
 const KEYS: &[(&str, When, Differs)] = &[
-    ("server.listen", Restart, |a, b| a.server.listen != b.server.listen),
+    ("server.listen", Now, |a, b| a.server.listen != b.server.listen),
     ("server.edns-size", Now, |a, b| a.server.edns_size != b.server.edns_size),
     ("server.state-dir", Restart, |a, b| a.server.state_dir != b.server.state_dir),
     ("server.udp-workers", Restart, |a, b| a.server.udp_workers != b.server.udp_workers),
@@ -69,7 +69,7 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("kernel.entries-256", Restart, |a, b| a.kernel.entries[1] != b.kernel.entries[1]),
     ("kernel.entries-512", Restart, |a, b| a.kernel.entries[2] != b.kernel.entries[2]),
     ("kernel.entries-1280", Restart, |a, b| a.kernel.entries[3] != b.kernel.entries[3]),
-    ("kernel.lease", Now, |a, b| a.kernel.lease != b.kernel.lease),
+    ("kernel.lease", Restart, |a, b| a.kernel.lease != b.kernel.lease),
     ("kernel.pin-path", Restart, |a, b| a.kernel.pin_path != b.kernel.pin_path),
     ("kernel.event-sampling", Now, |a, b| a.kernel.event_sampling != b.kernel.event_sampling),
     ("cache.memory-max", Restart, |a, b| a.cache.memory_max != b.cache.memory_max),
@@ -129,16 +129,10 @@ mod tests {
              [kernel]\nentries = 1024\n[[upstream]]\nname = \"a\"\naddress = \"192.0.2.1\"\n",
         );
         let changes = changes(&old, &new);
-        assert_eq!(changes.applied, ["server.edns-size", "upstream"]);
+        assert_eq!(changes.applied, ["server.listen", "server.edns-size", "upstream"]);
         assert_eq!(
             changes.needs_restart,
-            [
-                "server.listen",
-                "kernel.entries",
-                "kernel.entries-256",
-                "kernel.entries-512",
-                "kernel.entries-1280"
-            ]
+            ["kernel.entries", "kernel.entries-256", "kernel.entries-512", "kernel.entries-1280"]
         );
     }
 

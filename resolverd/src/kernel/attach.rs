@@ -163,6 +163,9 @@ impl Attachments {
             // Generic XDP cannot grow a packet enough for signed answers, and costs a copy;
             // TC does not (ADR 3).
             KernelMode::Auto if link.is_loopback() => &[Mode::Tc, Mode::XdpGeneric],
+            // What native XDP sends back through a veth is lost unless the other end has GRO
+            // or an XDP program of its own, which cannot be seen from here.
+            KernelMode::Auto if link.veth => &[Mode::Tc],
             KernelMode::Auto => &[Mode::Xdp, Mode::Tc, Mode::XdpGeneric],
             KernelMode::Xdp => &[Mode::Xdp],
             KernelMode::XdpGeneric => &[Mode::XdpGeneric],

@@ -308,6 +308,7 @@ mod tests {
             mtu: 1_500,
             up: true,
             loopback,
+            veth: false,
             xdp_program: None,
         }
     }

@@ -6,7 +6,7 @@
 use std::ffi::c_void;
 use std::net::IpAddr;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aya::maps::lpm_trie::Key as PrefixKey;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
@@ -38,9 +38,11 @@ pub struct KernelMaps {
     counters: PerCpuArray<MapData, Counters>,
     controls: Controls,
     secret: Secret,
-    generation: AtomicU64,
+    /// The last generation given. Held while a mark is compared or a barrier is set: what is
+    /// published under a mark has a generation before that of the flush that overtakes it.
+    generation: Mutex<u64>,
     /// Programs are attached and the lease is renewed.
-    live: std::sync::atomic::AtomicBool,
+    live: AtomicBool,
 }
 
 /// What the program is told besides the secret.
@@ -65,7 +67,7 @@ impl KernelMaps {
     pub fn take(ebpf: &mut Ebpf) -> Result<(Self, RingBuf<MapData>), Unavailable> {
         let mut settings: Array<MapData, Settings> = take(ebpf, names::SETTINGS)?;
         let controls = match ebpf.take_map(names::CONTROLS) {
-            Some(Map::Array(data)) => Controls::map(&data)?,
+            Some(Map::Array(data)) => Controls::map(data)?,
             _ => return Err(Unavailable::Maps("the object has no CONTROLS".to_owned())),
         };
         let fail = |e: aya::maps::MapError| Unavailable::Maps(chain(&e));
@@ -88,7 +90,7 @@ impl KernelMaps {
             counters: take(ebpf, names::COUNTERS)?,
             controls,
             secret: stored.secret,
-            generation: AtomicU64::new(0),
+            generation: Mutex::default(),
             live: false.into(),
         };
         let events = take(ebpf, names::EVENTS)?;
@@ -240,17 +242,21 @@ impl FastPath for KernelMaps {
     fn publish(&self, key: Key, entry: &[u64], read_at: Mark) -> Result<usize, PublishError> {
         let mut head = head_of(entry).ok_or(PublishError::Malformed)?;
         let class = head.class().ok_or(PublishError::NotForKernel)?;
-        if self.mark() != read_at {
-            return Err(PublishError::Overtaken);
-        }
-        head.generation = next_generation(&self.generation);
+        head.generation = {
+            let mut last = self.generation.lock();
+            if self.mark() != read_at {
+                return Err(PublishError::Overtaken);
+            }
+            next_generation(&mut last)
+        };
         head.epoch = read_at.epoch;
         let mut words = [0; CLASSES[3] / 8];
         let len = head.len_words();
         words[..len].copy_from_slice(&entry[..len]);
         words[..HEAD_WORDS].copy_from_slice(&head.words());
         self.store(key, &words[..len], class)?;
-        // A flush that came in between took its generation before ours or raised the epoch.
+        // A flush that came in between has the later generation, or raised the epoch: the
+        // kernel passes this entry already. It only takes up room.
         if self.mark() != read_at {
             self.withdraw(key);
             return Err(PublishError::Overtaken);
@@ -271,12 +277,14 @@ impl FastPath for KernelMaps {
     }
 
     fn raise_epoch(&self) -> Mark {
+        let _order = self.generation.lock();
         self.controls.add(control::EPOCH, 1);
         self.mark()
     }
 
     fn raise_barrier(&self) -> u64 {
-        let barrier = next_generation(&self.generation);
+        let mut last = self.generation.lock();
+        let barrier = next_generation(&mut last);
         self.controls.store(control::BARRIER, barrier);
         barrier
     }
@@ -349,13 +357,15 @@ where
 /// The map `CONTROLS` in our memory.
 struct Controls {
     words: NonNull<AtomicU64>,
+    /// The programs name it by its descriptor until they are loaded.
+    _array: MapData,
 }
 
 /// What is mapped: one page.
 const PAGE: usize = 4_096;
 
 impl Controls {
-    fn map(array: &MapData) -> Result<Self, Unavailable> {
+    fn map(array: MapData) -> Result<Self, Unavailable> {
         use rustix::mm::{MapFlags, ProtFlags};
         const _: () = assert!(control::CONTROLS as usize * 8 <= PAGE);
         // SAFETY: a new mapping at an address of the kernel's choice; it takes nothing away
@@ -373,7 +383,7 @@ impl Controls {
         let mapped =
             mapped.map_err(|e| Unavailable::Maps(format!("CONTROLS cannot be mapped: {e}")))?;
         NonNull::new(mapped.cast::<AtomicU64>())
-            .map(|words| Self { words })
+            .map(|words| Self { words, _array: array })
             .ok_or_else(|| Unavailable::Maps("CONTROLS was mapped to nothing".to_owned()))
     }
 

@@ -18,7 +18,8 @@ pub struct Memory {
     secret: Secret,
     epoch: AtomicU32,
     barrier: AtomicU64,
-    generation: AtomicU64,
+    /// As in the maps: the last one given, held while marks are compared or barriers set.
+    generation: Mutex<u64>,
     kept: Option<Mutex<HashMap<Key, Vec<u64>>>>,
 }
 
@@ -30,7 +31,7 @@ impl Memory {
             secret,
             epoch: AtomicU32::new(1),
             barrier: AtomicU64::new(0),
-            generation: AtomicU64::new(0),
+            generation: Mutex::default(),
             kept: None,
         }
     }
@@ -40,19 +41,12 @@ impl Memory {
     pub fn keeping(secret: Secret) -> Self {
         Self { kept: Some(Mutex::default()), ..Self::new(secret) }
     }
-
-    fn next_generation(&self) -> u64 {
-        next_generation(&self.generation)
-    }
 }
 
 /// A number that grows with boot time and is never given twice.
-pub(super) fn next_generation(last: &AtomicU64) -> u64 {
-    let now = boot_now().0;
-    let before = last
-        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |before| Some(now.max(before + 1)))
-        .unwrap_or_else(|same| same);
-    now.max(before + 1)
+pub(super) fn next_generation(last: &mut u64) -> u64 {
+    *last = boot_now().0.max(*last + 1);
+    *last
 }
 
 impl FastPath for Memory {
@@ -67,11 +61,12 @@ impl FastPath for Memory {
     fn publish(&self, key: Key, entry: &[u64], read_at: Mark) -> Result<usize, PublishError> {
         let mut head = head_of(entry).ok_or(PublishError::Malformed)?;
         let class = head.class().ok_or(PublishError::NotForKernel)?;
+        let mut last = self.generation.lock();
         if self.mark() != read_at {
             return Err(PublishError::Overtaken);
         }
         if let Some(kept) = &self.kept {
-            head.generation = self.next_generation();
+            head.generation = next_generation(&mut last);
             head.epoch = read_at.epoch;
             let mut words = entry.to_vec();
             words[..resolverd_common::entry::HEAD_WORDS].copy_from_slice(&head.words());
@@ -94,13 +89,15 @@ impl FastPath for Memory {
     }
 
     fn raise_epoch(&self) -> Mark {
+        let _order = self.generation.lock();
         self.epoch.fetch_add(1, Ordering::SeqCst);
         self.mark()
     }
 
     fn raise_barrier(&self) -> u64 {
-        let barrier = self.next_generation();
-        self.barrier.fetch_max(barrier, Ordering::SeqCst);
+        let mut last = self.generation.lock();
+        let barrier = next_generation(&mut last);
+        self.barrier.store(barrier, Ordering::SeqCst);
         barrier
     }
 

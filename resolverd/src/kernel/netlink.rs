@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -49,6 +51,8 @@ pub struct Link {
     /// Set up by the operator; says nothing about the cable.
     pub up: bool,
     pub loopback: bool,
+    /// One end of a pair: what leaves here arrives at the other end.
+    pub veth: bool,
     /// The XDP program on it, ours or another's.
     pub xdp_program: Option<u32>,
 }
@@ -304,6 +308,7 @@ fn link(message: LinkMessage) -> Option<Link> {
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
         loopback: message.header.flags.contains(LinkFlags::Loopback),
+        veth: false,
         xdp_program: None,
     };
     for attribute in message.attributes {
@@ -311,6 +316,9 @@ fn link(message: LinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(octets) => link.mac = octets.try_into().unwrap_or_default(),
+            LinkAttribute::LinkInfo(parts) => {
+                link.veth = parts.contains(&LinkInfo::Kind(InfoKind::Veth));
+            }
             LinkAttribute::Xdp(parts) => {
                 link.xdp_program = parts.into_iter().find_map(|part| match part {
                     LinkXdp::ProgId(id) => Some(id),
@@ -379,6 +387,7 @@ mod tests {
             mtu,
             up: true,
             loopback: false,
+            veth: false,
             xdp_program: None,
         };
         let addr: IpAddr = "192.0.2.1".parse().unwrap();

@@ -144,6 +144,7 @@ mod tests {
             mtu: 9,
             up: true,
             loopback: false,
+            veth: false,
             xdp_program: None,
         };
         let snapshot = netlink::Snapshot {
