@@ -34,7 +34,7 @@ use crate::metrics::{Metrics, Outcome, UpstreamMetrics};
 use super::Settings;
 use super::flights::{Flights, Joined};
 use super::machine::{ATTEMPTS_MAX, Ask, Attempt, Came, Input, Machine, Output, Transport};
-use super::upstreams::{Change, Report, UpstreamId, UpstreamState, Upstreams};
+use super::upstreams::{Change, Report, UpstreamId, UpstreamState, Upstreams, is_probe};
 use super::wire::Reject;
 
 use exchange::{Exchange, Trouble, random};
@@ -203,7 +203,9 @@ impl Shared {
         };
         self.count(exchange, outcome);
         if let Some(report) = report {
-            self.report(exchange, report);
+            // Who serves a zone alone refuses the name that looks for loops, and is well.
+            let refused = report == Report::Useless && is_probe(&exchange.query.name);
+            self.report(exchange, if refused { Report::Failed } else { report });
         }
         if let Some(results) = results {
             // The flight may have ended meanwhile.
@@ -241,6 +243,10 @@ impl Shared {
     }
 
     pub(super) fn reconfigure(self: &Arc<Self>, settings: Settings) {
+        // What is known of loops would be forgotten, and looked for anew.
+        if **self.settings.load() == settings {
+            return;
+        }
         self.flights.lock().set_max(settings.flights_max);
         self.settings.store(Arc::new(settings));
         self.take_over_upstreams();

@@ -77,8 +77,8 @@ impl Resolver {
         self.shared.resolve(query).await
     }
 
-    /// Takes over new settings. Questions under way end as they began. What is known about
-    /// upstreams that stay is kept, and all are tried for loops anew.
+    /// Takes over new settings, if they are new. Questions under way end as they began. What is
+    /// known about upstreams that stay is kept, and all are tried for loops anew.
     pub fn reconfigure(&self, settings: Settings) {
         self.shared.reconfigure(settings);
     }

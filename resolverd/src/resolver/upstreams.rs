@@ -373,6 +373,11 @@ fn probe_name(token: &[u8; PROBE_TOKEN_OCTETS]) -> Name {
     Name::from_wire(&wire).unwrap_or_else(|_| Name::root())
 }
 
+/// Whether a name is one by which somebody looks for loops.
+pub fn is_probe(name: &Name) -> bool {
+    probe_token(name).is_some()
+}
+
 fn probe_token(name: &Name) -> Option<[u8; PROBE_TOKEN_OCTETS]> {
     let label = name.as_wire().strip_suffix(PROBE_ZONE)?;
     let (&len, digits) = label.split_first()?;

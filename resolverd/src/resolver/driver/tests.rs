@@ -425,6 +425,24 @@ async fn an_upstream_that_leads_back_to_us_is_found_and_left_alone() {
     assert_eq!(metrics.upstream_loops.get(), 1);
     assert_eq!(last(&resolver.resolve(query("a.test.")).await), 2);
     assert!(!resolver.is_own_probe(&"0000000000000000.loop.resolverd.test.".parse().unwrap()));
+    // The same settings once more are no reason to forget it.
+    resolver.reconfigure(settings(&upstreams));
+    assert_eq!(resolver.upstreams()[0].health, Health::Loop);
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_what_looks_for_loops_is_well() {
+    let upstream =
+        Upstream::start(|seen| vec![Reply::Send(code(seen, ResponseCode::Refused))]).await;
+    let resolver = Resolver::new(settings(&[("strict", upstream.address)]), metrics());
+    for asked in 1..10 {
+        resolver.look_for_loops();
+        while upstream.asked() < asked {
+            sleep(millis(5)).await;
+        }
+    }
+    sleep(millis(50)).await;
+    assert_eq!(resolver.upstreams()[0].health, Health::Unknown);
 }
 
 #[test]
