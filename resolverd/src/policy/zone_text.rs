@@ -61,9 +61,10 @@ fn read(text: &str) -> Result<HickoryRecord, String> {
     let whole = format!("$TTL {TTL_DEFAULT}\n{text}\n");
     let relative = HickoryName::from_labels([RELATIVE_LABEL]).map_err(|e| e.to_string())?;
     let parsed = Parser::new(whole, None, Some(relative)).parse();
-    let (_, sets) = parsed.map_err(|error| error.to_string())?;
+    let no = |why: String| format!("`{text}` is no record{why}; write {EXAMPLE} instead");
+    let (_, sets) = parsed.map_err(|error| no(format!(": {error}")))?;
     let mut records = sets.values().flat_map(|set| set.records_without_rrsigs());
-    records.next().cloned().ok_or_else(|| "this is no record".to_owned())
+    records.next().cloned().ok_or_else(|| no(String::new()))
 }
 
 fn data_of(record: &HickoryRecord, text: &str) -> Result<Vec<u8>, String> {
@@ -169,6 +170,8 @@ const TTL_MAX: u32 = i32::MAX.cast_unsigned();
 
 const CLASS_IN: u16 = 1;
 
+const EXAMPLE: &str = "one such as `www 300 IN A 192.0.2.1`";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +227,7 @@ mod tests {
             ("www.other. A 192.0.2.1", "not in the zone"),
             ("www.home.test A 192.0.2.1", "write `www.home.test.` with its last dot"),
             ("a CNAME b.home.test", "write `b.home.test.` with its last dot"),
+            ("a A 192.0.2.256", "`a A 192.0.2.256` is no record: "),
             ("a A 192.0.2.256", "invalid IPv4 address"),
             ("a A 192.0.2.1\nb A 192.0.2.2", "one line"),
             ("$INCLUDE /etc/passwd", "directives"),
