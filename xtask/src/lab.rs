@@ -1,6 +1,9 @@
-//! `cargo xtask lab`: a small network to look around in, and other kernels to load on.
+//! `cargo xtask lab`: a small network to look around in, other kernels to load on, and a real
+//! systemd to be started by.
 //!
 //! The tests make their own networks; this one stands until it is taken down.
+
+mod systemd;
 
 use std::env;
 use std::fs;
@@ -31,6 +34,8 @@ enum Action {
     Down,
     /// Boot other kernels: does the program load there, and does it answer?
     Kernel(KernelOptions),
+    /// Boot a real systemd: does the unit start, reload, restart and stop as it should?
+    Systemd(systemd::Options),
 }
 
 #[derive(Args)]
@@ -52,6 +57,7 @@ pub fn verb(options: &Options) -> Result<()> {
         Action::Shell => shell(),
         Action::Down => down(),
         Action::Kernel(options) => kernels(options),
+        Action::Systemd(options) => systemd::run(options),
     }
 }
 
