@@ -171,7 +171,9 @@ pub fn parse(
     let mut nh = Nh::new(secret, meta);
     // Lower-case, hash and sum in one pass, eight octets at a time; the last word, which is
     // never full, apart.
-    let full = name_len / 8;
+    // Without the mask: a compiler that knew the bound would drop the loop's own.
+    question.name_len = name_len;
+    let full = unknown(&mut question.name_len) / 8;
     for i in 0..NAME_WORDS - 1 {
         if i >= full {
             break;
