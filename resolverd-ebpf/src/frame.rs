@@ -203,7 +203,7 @@ fn udp<P: Packet>(
     let at = ip + if v6 { IPV6_LEN } else { IPV4_LEN };
     let header = packet.at::<[u16; UDP_LEN / 2]>(at).ok_or(Reason::NotDns)?;
     // SAFETY: `at` proved the 8 octets, aligned to 2.
-    let [source_port, _, len, _] = unsafe { *header };
+    let [source_port, _, len, checksum] = unsafe { *header };
     let mac = packet.at::<[u16; 3]>(0).ok_or(Reason::NotDns)?;
     let [m, n, o, p, q, r] = interface.mac;
     let ours = [u16::from_ne_bytes([m, n]), u16::from_ne_bytes([o, p]), u16::from_ne_bytes([q, r])];
@@ -213,6 +213,8 @@ fn udp<P: Packet>(
     }
     let frame_len = packet.len();
     let udp_len = u16::from_be(len) as usize;
+    // Over IPv6 a datagram without a checksum is discarded (RFC 8200 section 8.1).
+    let checks = checks && !(v6 && checksum == 0);
     if !checks || udp_len < UDP_LEN || at - ip + udp_len != ip_len || ip + ip_len > frame_len {
         return Err(Reason::Malformed);
     }
