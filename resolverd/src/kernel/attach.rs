@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
@@ -54,6 +56,10 @@ pub struct InterfaceState {
     /// Why it is not attached, or not as it was asked.
     pub problem: Option<String>,
 }
+
+/// The kernel takes a link down a moment after its pin: so often, and so long, is waited for it.
+const RELEASE_TRIES: u32 = 20;
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Programs and their links.
 pub struct Attachments {
@@ -163,8 +169,9 @@ impl Attachments {
             // Generic XDP cannot grow a packet enough for signed answers, and costs a copy;
             // TC does not (ADR 3).
             KernelMode::Auto if link.is_loopback() => &[Mode::Tc, Mode::XdpGeneric],
-            // What native XDP sends back through a veth is lost unless the other end has GRO
-            // or an XDP program of its own, which cannot be seen from here.
+            // What native XDP sends back through a veth is lost unless the other end has an XDP
+            // program of its own, which cannot be seen from here; and there is hardly any room
+            // to grow a packet.
             KernelMode::Auto if link.veth => &[Mode::Tc],
             KernelMode::Auto => &[Mode::Xdp, Mode::Tc, Mode::XdpGeneric],
             KernelMode::Xdp => &[Mode::Xdp],
@@ -219,9 +226,21 @@ impl Attachments {
         }
         let link_fd: FdLink = match mode {
             Mode::Xdp | Mode::XdpGeneric => {
-                let flag = if mode == Mode::Xdp { XdpMode::Driver } else { XdpMode::Skb };
+                // An interface has native or generic XDP: our own of the other kind goes first.
+                let (flag, other) = match mode {
+                    Mode::Xdp => (XdpMode::Driver, Mode::XdpGeneric),
+                    _ => (XdpMode::Skb, Mode::Xdp),
+                };
+                let other = self.pins.link(link.index, other.as_str());
+                let mut tries = if fs::remove_file(&other).is_ok() { RELEASE_TRIES } else { 1 };
                 let program = self.xdp()?;
-                let id = program.attach_to_if_index(link.index, flag)?;
+                let id = loop {
+                    tries -= 1;
+                    match program.attach_to_if_index(link.index, flag) {
+                        Err(error) if tries > 0 && is_held(&error) => thread::sleep(RELEASE_PAUSE),
+                        done => break done?,
+                    }
+                };
                 fd_link(program.take_link(id)?.try_into())?
             }
             Mode::Tc => {
@@ -345,16 +364,18 @@ fn fd_link<T>(result: Result<T, LinkError>) -> Result<T, ProgramError> {
 
 /// Says whose program holds the interface, where that is the problem.
 fn held(error: ProgramError, link: &Link, snapshot: &Snapshot) -> String {
-    let busy = matches!(
-        &error,
-        ProgramError::SyscallError(e) if e.io_error.raw_os_error() == Some(libc::EBUSY)
-    );
-    if !busy {
+    if !is_held(&error) {
         return chain(&error);
     }
     let id = snapshot.link(&link.name).and_then(|link| link.xdp_program);
     let whose = id.map_or_else(|| "another program".to_owned(), describe_program);
     format!("held by {whose}, which is not replaced; set kernel.mode = \"tc\" to run beside it")
+}
+
+/// Whether a program has the place already: in the mode that was wanted, or in the other one.
+fn is_held(error: &ProgramError) -> bool {
+    let ProgramError::SyscallError(error) = error else { return false };
+    matches!(error.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
 }
 
 fn describe_program(id: u32) -> String {
