@@ -150,10 +150,18 @@ mod tests {
         Config::parse(text, "test.toml").unwrap()
     }
 
-    const ONE: &str =
-        "[[zone]]\nname = \"a.test.\"\nkind = \"static\"\nrecords = [\"www A 192.0.2.1\"]\n";
-    const TWO: &str =
-        "[[zone]]\nname = \"a.test.\"\nkind = \"static\"\nrecords = [\"www A 192.0.2.2\"]\n";
+    const ONE: &str = r#"
+        [[zone]]
+        name = "a.test."
+        kind = "static"
+        records = ["www A 192.0.2.1"]
+    "#;
+    const TWO: &str = r#"
+        [[zone]]
+        name = "a.test."
+        kind = "static"
+        records = ["www A 192.0.2.2"]
+    "#;
 
     #[test]
     fn a_changed_record_changes_the_fingerprint_and_a_moved_one_does_not() {
