@@ -172,10 +172,8 @@ mod tests {
 
     #[test]
     fn a_bad_record_is_told_with_its_place() {
-        let bad = config(
-            "[[zone]]\nname = \"a.test.\"\nkind = \"static\"\nrecords = [\n  \"www A 192.0.2.1\",\n  \
-             \"www A not-an-address\",\n]\n",
-        );
+        let records = "records = [\n  \"www A 192.0.2.1\",\n  \"www A not-an-address\",\n]\n";
+        let bad = config(&format!("[[zone]]\nname = \"a.test.\"\nkind = \"static\"\n{records}"));
         let text = policy(&bad).err().unwrap().to_string();
         assert!(text.starts_with("test.toml:6:"), "{text}");
     }
