@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(resolver(&config(""), &system).upstreams.len(), 1);
         let own = config("[[upstream]]\nname = \"a\"\naddress = \"192.0.2.1\"\n");
         assert_eq!(resolver(&own, &system).upstreams.len(), 1);
-        let none = config("[resolve]\nupstream-from = \"none\"\n");
+        let none = config(&format!("[resolve]\nupstream-from = \"none\"\n{ONE}"));
         assert!(resolver(&none, &system).upstreams.is_empty());
     }
 }
