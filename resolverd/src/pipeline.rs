@@ -167,7 +167,10 @@ impl Pipeline {
     /// Forgets answers, in the daemon and in the kernel. True: too many flushes to remember one
     /// by one, so that everything went.
     pub fn flush(&self, scope: &Scope) -> bool {
-        let Shared { cache, fast, metrics, .. } = &*self.shared;
+        let Shared { cache, fast, resolver, metrics, .. } = &*self.shared;
+        // Before all else: an answer that is believed from after the flush was asked for after
+        // this.
+        resolver.next_turn();
         // First here, then in the kernel: what it passes on finds the entry judged already.
         // The round that ends this has those published again that were judged between.
         let overflow = cache.flush(scope, || boot_now().0);

@@ -59,7 +59,7 @@ pub trait FastPath: Send + Sync + 'static {
 }
 
 /// Epoch and barrier at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     pub epoch: u32,
     pub barrier: u64,

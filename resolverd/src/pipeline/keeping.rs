@@ -19,8 +19,7 @@ use crate::metrics::SizeClass;
 impl Shared {
     /// Looks for an answer outside of the cache, and keeps it.
     pub(super) async fn look_up(&self, key: Key, query: &Query) -> Answer {
-        let waiting =
-            self.under_way.join(key, || Began { at: boot_now().0, mark: self.fast.mark() });
+        let waiting = self.under_way.join(key, self.fast.mark(), || boot_now().0);
         let answer = self.policy.load().zones.answer(query);
         let answer = match answer {
             Some(answer) => answer,
@@ -86,7 +85,7 @@ impl Shared {
 
     /// Looks for an answer anew, in the background.
     pub(super) fn refresh(self: &Arc<Self>, key: Key, query: Query) {
-        if !self.under_way.contains(key) {
+        if !self.under_way.contains(key, self.fast.mark()) {
             let shared = Arc::clone(self);
             self.background.spawn(async move {
                 shared.look_up(key, &query).await;

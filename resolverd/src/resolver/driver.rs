@@ -32,7 +32,7 @@ use crate::dns::{Answer, Ede, Name, Query, rcode, rtype};
 use crate::metrics::{Metrics, Outcome, UpstreamMetrics};
 
 use super::Settings;
-use super::flights::{Flights, Joined};
+use super::flights::{Flights, Joined, Turn};
 use super::machine::{ATTEMPTS_MAX, Ask, Attempt, Came, Input, Machine, Output, Transport};
 use super::upstreams::{Change, Report, UpstreamId, UpstreamState, Upstreams, is_probe};
 use super::wire::Reject;
@@ -86,9 +86,9 @@ impl Shared {
         };
         match joined {
             Joined::Follows => {}
-            Joined::Leads => {
+            Joined::Leads(turn) => {
                 // Made here, so that the flight lands even if its task is never polled.
-                let landing = Landing { shared: Arc::clone(self), query: Some(query) };
+                let landing = Landing { shared: Arc::clone(self), flight: Some((query, turn)) };
                 tokio::spawn(landing.fly());
             }
             Joined::Shed => {
@@ -97,6 +97,10 @@ impl Shared {
             }
         }
         answer.await.unwrap_or_else(|_| failure("the resolver was stopped"))
+    }
+
+    pub(super) fn next_turn(&self) {
+        self.flights.lock().next_turn();
     }
 
     /// One question, from the plan to the answer.
@@ -331,12 +335,12 @@ impl Shared {
 struct Landing {
     shared: Arc<Shared>,
     /// None once landed: the next flight for the same question may be under way by then.
-    query: Option<Arc<Query>>,
+    flight: Option<(Arc<Query>, Turn)>,
 }
 
 impl Landing {
     async fn fly(mut self) {
-        let Some(query) = self.query.clone() else { return };
+        let Some((query, _)) = self.flight.clone() else { return };
         let answer = self.shared.fly(&query).await;
         for waiter in self.take_waiters() {
             // Who waited may be gone.
@@ -345,9 +349,9 @@ impl Landing {
     }
 
     fn take_waiters(&mut self) -> Vec<oneshot::Sender<Answer>> {
-        let Some(query) = self.query.take() else { return Vec::new() };
+        let Some((query, turn)) = self.flight.take() else { return Vec::new() };
         let mut flights = self.shared.flights.lock();
-        let waiters = flights.land(&query);
+        let waiters = flights.land(&query, turn);
         self.shared.count_flights(&flights);
         waiters
     }

@@ -77,6 +77,12 @@ impl Resolver {
         self.shared.resolve(query).await
     }
 
+    /// Who asks from now on gets no answer that was asked for before: call it when answers are
+    /// flushed. Those who wait already get theirs.
+    pub fn next_turn(&self) {
+        self.shared.next_turn();
+    }
+
     /// Takes over new settings, if they are new. Questions under way end as they began. What is
     /// known about upstreams that stay is kept, and all are tried for loops anew.
     pub fn reconfigure(&self, settings: Settings) {
