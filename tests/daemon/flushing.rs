@@ -1,7 +1,9 @@
 //! `flush`: from the moment it returns nothing older is served, and what is not covered is not
 //! asked for again.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
 use lab::{Ask, Authority, Daemon, zones};
 
 use crate::load::Load;
@@ -116,6 +118,59 @@ fn nothing_older_than_a_flush_is_ever_served_however_busy_the_name() -> Result<(
     }
     let told = json(&daemon, &["explain", "busy.test"])?;
     ensure!(told["kernel"][0]["fresh"] == true, "{told}");
+    Ok(())
+}
+
+#[test]
+fn a_flush_is_for_what_is_under_way_as_well() -> Result<()> {
+    need_lab!();
+    let site = Site::new()?;
+    let tap = Tap::generations(&site.upstream, (site.far.far, 53).into())?;
+    let daemon = site.daemon(&site.file(&[tap.at()]))?;
+    tap.delay(Duration::from_millis(600));
+    let ask = Ask::new("slow.test.", "A");
+    std::thread::scope(|scope| -> Result<()> {
+        let first = scope.spawn(|| address(&site.ask(&ask)?));
+        lab::wait::until("the question upstream", lab::wait::READY, || {
+            tap.asked("slow.test.") >= 1
+        })?;
+        // The answer that is on its way was made before the flush.
+        let new = tap.next_generation();
+        daemon.cli(&["flush", "slow.test"])?;
+        tap.delay(Duration::ZERO);
+        let now = address(&site.ask(&ask)?)?;
+        let old = first.join().map_err(|_| anyhow!("panicked"))??;
+        ensure!(now == new, "{now} after the flush, want {new}; before it {old}");
+        assert_eq!(address(&site.ask(&ask)?)?, new, "and it was not kept either");
+        Ok(())
+    })
+    .with_context(|| daemon.log())
+}
+
+#[test]
+fn a_flush_under_load_costs_a_few_questions_and_not_one_for_each_client() -> Result<()> {
+    need_lab!();
+    let site = Site::new()?;
+    let tap = Tap::generations(&site.upstream, (site.far.far, 53).into())?;
+    let daemon = site.daemon(&site.file(&[tap.at()]))?;
+    tap.delay(Duration::from_millis(100));
+    let ask = Ask::new("busy.test.", "A");
+    site.warm(&daemon, &ask)?;
+    let load = Load::start(&site.client, site.at(), std::slice::from_ref(&ask), 2_000)?;
+    for round in 0..10 {
+        let new = tap.next_generation();
+        let asked = tap.asked("busy.test.");
+        daemon.cli(&["flush", "busy.test"])?;
+        for _ in 0..5 {
+            assert_eq!(address(&site.ask(&ask)?)?, new, "round {round}");
+        }
+        site.warm(&daemon, &ask)?;
+        let questions = tap.asked("busy.test.") - asked;
+        // Some 200 clients wait; a busy machine may ask again before the answer is there.
+        ensure!((1..=8).contains(&questions), "round {round}: {questions} questions upstream");
+    }
+    let (sent, lost) = load.finish()?.all();
+    ensure!(lost == 0, "{lost} of {sent} lost");
     Ok(())
 }
 
