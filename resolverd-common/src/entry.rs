@@ -332,3 +332,6 @@ pub fn body_of<'a>(entry: &'a [u64], head: &Head) -> &'a [u8] {
     let len = usize::from(head.body_len);
     entry.get(head.body_at()..).and_then(|words| words.as_bytes().get(..len)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -307,3 +307,6 @@ const fn lower_case(word: u64) -> u64 {
     let upper = (from_a ^ past_z) & !word & (0x80 * ONES);
     word | upper >> 2
 }
+
+#[cfg(test)]
+mod tests;

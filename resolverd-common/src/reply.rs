@@ -190,3 +190,6 @@ fn opt_sum(opt: &[u64; 3], with_ede: bool) -> u64 {
         sum::add_word(sum, opt[1] & fixed)
     }
 }
+
+#[cfg(test)]
+mod tests;
