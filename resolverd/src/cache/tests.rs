@@ -243,7 +243,7 @@ fn the_time_of_a_hit() {
     }
     let asked: Vec<_> = queries.iter().map(|q| (key_of(q), q.meta(), words(&q.name))).collect();
     let mut entry = [0; 64];
-    let start = std::time::Instant::now();
+    let start = cpu_time();
     let rounds = 200;
     for _ in 0..rounds {
         for (key, meta, name) in &asked {
@@ -251,6 +251,12 @@ fn the_time_of_a_hit() {
             hit.held.copy_to(&mut entry[..hit.head.len_words()]);
         }
     }
-    let each = start.elapsed() / (rounds * asked.len() as u32);
-    println!("{each:?} a hit");
+    let each = (cpu_time() - start) / (rounds * asked.len() as u32);
+    println!("{each:?} of CPU a hit");
+}
+
+/// What this thread used: the clock on the wall also counts the neighbours.
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

@@ -447,12 +447,18 @@ async fn the_time_of_a_hit_from_message_to_reply() {
     let client = client_at("127.0.0.1", Transport::Udp);
     let mut out = Vec::new();
     let rounds = 200;
-    let start = boot_now();
+    let start = cpu_time();
     for _ in 0..rounds {
         for message in &messages {
             house.pipeline.begin(message, &client, &mut out);
         }
     }
-    let took = boot_now().saturating_since(start);
-    println!("{:?} a hit", took / (rounds * messages.len() as u32));
+    let took = cpu_time() - start;
+    println!("{:?} of CPU a hit", took / (rounds * messages.len() as u32));
+}
+
+/// What this thread used: the clock on the wall also counts the neighbours.
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
