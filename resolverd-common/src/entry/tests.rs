@@ -174,7 +174,9 @@ proptest! {
     }
 
     #[test]
-    fn any_words_are_looked_at_without_harm(words in proptest::collection::vec(any::<u64>(), 0..40)) {
+    fn any_words_are_looked_at_without_harm(
+        words in proptest::collection::vec(any::<u64>(), 0..40),
+    ) {
         if let Some(head) = head_of(&words) {
             let _ = (name_of(&words, &head), body_of(&words, &head));
         }

@@ -1,5 +1,6 @@
 //! The whole way of a query: the fast path in plain memory, an upstream on loopback.
 
+mod always;
 mod hostile;
 mod house;
 mod life;
