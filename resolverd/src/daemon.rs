@@ -105,6 +105,13 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         kernel_path: crate::kernel::object::is_built_in(),
     }));
 
+    // First: where another daemon lives, its pins are not ours to make anew.
+    let control = socket::bind(&config.control.socket)?;
+    let scrapes = match config.metrics.listen {
+        Some(address) => Some(exporter::bind(address).await?),
+        None => None,
+    };
+
     let mut watcher = Eyes::open().await;
     let snapshot = watcher.seen.borrow().clone();
     let (kernel, events, fast, reason) = open_kernel(&config);
@@ -121,22 +128,20 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         Arc::clone(&metrics),
     ));
 
-    let control = socket::bind(&config.control.socket)?;
-    let scrapes = match config.metrics.listen {
-        Some(address) => Some(exporter::bind(address).await?),
-        None => None,
-    };
     if let Some(kernel) = &kernel {
         // Before the lease: a policy other than the last daemon's makes its entries stale.
         let acl = meaning::acl(&config)?;
         kernel.tell(&meaning::fast_path(&config, &acl, listen.clone()), &snapshot)?;
-        kernel.renew();
     }
     let server = Server::start(
         Arc::clone(&pipeline),
         meaning::server(&config, listen),
         Arc::clone(&metrics),
     )?;
+    if let Some(kernel) = &kernel {
+        // A daemon that cannot serve does not speak for the kernel either.
+        kernel.renew();
+    }
     resolver.look_for_loops();
 
     let joined = Arc::new(Joined {
