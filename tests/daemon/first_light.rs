@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use lab::{Ask, Authority, Daemon, Reply, Scratch, dig, kdig, run, zones};
 use serde_json::Value;
 
@@ -95,6 +95,29 @@ fn programs_of_the_machine_are_served_by_getaddrinfo() -> Result<()> {
     // A and AAAA.
     assert_eq!((after.hits - before.hits, after.daemon - before.daemon), (2, 0));
     assert!(look_up("nothing.lab.test").is_err());
+    Ok(())
+}
+
+#[test]
+fn a_load_generator_loses_nothing_and_is_served_by_the_kernel() -> Result<()> {
+    need_lab!();
+    let site = Site::new()?;
+    let _authority = site.authority(&[zones::bench(500)])?;
+    let daemon = site.daemon(&site.file(&[site.authority_at()]))?;
+    let scratch = Scratch::new("dnsperf")?;
+    let names: String = (0..500).map(|n| format!("n{n:06}.bench.test A\n")).collect();
+    let file = scratch.write("names", &names)?;
+    let before = Seen::of(&daemon)?;
+    let server = site.near.far.to_string();
+    let mut command = site.client.command("dnsperf");
+    command.args(["-s", &server, "-n", "10", "-Q", "3000", "-q", "50", "-d"]).arg(&file);
+    let text = run(&mut command)?;
+    let after = Seen::of(&daemon)?;
+    ensure!(text.contains("Queries completed:    5000 (100.00%)"), "{text}");
+    ensure!(text.contains("NOERROR 5000 (100.00%)"), "{text}");
+    // The first round is the upstream's, and what was asked for again before it had answered.
+    let hits = after.hits - before.hits;
+    ensure!(hits >= 4_400, "{hits} of 5000 by the kernel\n{text}");
     Ok(())
 }
 

@@ -113,6 +113,52 @@ fn a_changed_record_is_served_by_the_next_answer_kernel_and_daemon_alike() -> Re
 }
 
 #[test]
+fn an_access_list_holds_from_the_end_of_the_reload_on() -> Result<()> {
+    need_lab!();
+    let site = Site::new()?;
+    let _authority = site.authority(&[zones::lab()])?;
+    let file = site.file(&[site.authority_at()]);
+    let daemon = site.daemon(&file)?;
+    let ask = Ask::new("www.lab.test.", "A");
+    site.warm(&daemon, &ask)?;
+    let denied = format!("{}\n", file.text())
+        .replace("[acl]\n", &format!("[acl]\ndeny = [\"{}/32\"]\n", site.near.near));
+    for _ in 0..5 {
+        daemon.rewrite(&denied)?;
+        daemon.cli(&["reload"])?;
+        for _ in 0..3 {
+            assert_eq!(site.ask(&ask)?.rcode(), 5, "who is denied hears REFUSED");
+        }
+        ensure!(site.client.ask(site.at6(), &ask)?.rcode() == 0, "by its IPv6 address it is not");
+        daemon.rewrite(&file.text())?;
+        daemon.cli(&["reload"])?;
+        assert_eq!(address(&site.ask(&ask)?)?, "192.0.2.1");
+    }
+    let labels = [("verdict", "pass"), ("reason", "denied")];
+    ensure!(daemon.metric("resolverd_kernel_packets_total", &labels)? >= 15.0);
+    // It was no policy that is in answers: they are still the kernel's.
+    site.warm(&daemon, &ask)
+}
+
+#[test]
+fn what_waits_for_a_restart_is_said() -> Result<()> {
+    need_lab!();
+    let site = Site::new()?;
+    let _authority = site.authority(&[zones::lab()])?;
+    let file = site.file(&[site.authority_at()]);
+    let daemon = site.daemon(&file)?;
+    let mut other = file.clone();
+    other.entries = 8_192;
+    other.cache = "ttl-max = \"1h\"".to_owned();
+    daemon.rewrite(&other.text())?;
+    let told = json(&daemon, &["reload"])?;
+    assert_eq!(told["applied"], serde_json::json!(["cache.ttl-max"]), "{told}");
+    let waits = told["needs_restart"].as_array().context("a list")?;
+    ensure!(waits.contains(&"kernel.entries".into()), "{told}");
+    Ok(())
+}
+
+#[test]
 fn addresses_come_and_go_with_the_file() -> Result<()> {
     need_lab!();
     let site = Site::new()?;

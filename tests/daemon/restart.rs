@@ -225,6 +225,26 @@ fn detached_by_an_operator_the_daemon_goes_on_alone() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_second_daemon_on_the_same_file_ends_and_the_first_goes_on() -> Result<()> {
+    need_lab!();
+    let warm = Warm::new(30)?;
+    let pins = pin_names(&warm.daemon.dir().join("bpf"))?.len();
+    // Also when the file asks for other maps by now.
+    let mut file = warm.file.clone();
+    for entries in [file.entries, 8_192] {
+        file.entries = entries;
+        warm.daemon.rewrite(&file.text())?;
+        let second = warm.daemon.cli_output(&["run"])?;
+        let said = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert_eq!(second.status.code(), Some(1), "{said}");
+        ensure!(said.contains("another resolverd answers at"), "{said}");
+        assert_eq!(pin_names(&warm.daemon.dir().join("bpf"))?.len(), pins, "{said}");
+        warm.nothing_was_forgotten()?;
+    }
+    Ok(())
+}
+
 /// What the kernel has.
 const NAMES: usize = 20;
 /// In seconds.
