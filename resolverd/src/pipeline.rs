@@ -188,11 +188,11 @@ impl Pipeline {
         overflow
     }
 
-    /// Gives back the memory of flushed answers and counts them. Takes time: some 100 ns for
-    /// each answer in the cache.
+    /// Gives back the memory of flushed answers and counts them, and forgets of expired ones that
+    /// the kernel had them. Takes time: some 100 ns for each answer in the cache.
     #[must_use]
     pub fn sweep_flushed(&self) -> u64 {
-        self.shared.cache.sweep_flushed()
+        self.shared.cache.sweep(boot_now().0)
     }
 
     /// The kernel answered this: one report in so many answers.

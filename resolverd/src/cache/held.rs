@@ -97,6 +97,12 @@ impl Held {
         octets
     }
 
+    /// Whether both are one and the same.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The memory of one, the allocator's share included, in octets.
     #[must_use]
     pub fn octets(&self) -> u64 {

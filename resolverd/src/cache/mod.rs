@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 
 pub use freshness::{FLUSHES_MAX, Scope};
 pub use held::Held;
+use store::Fate;
 
 /// What the cache is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,15 +287,23 @@ impl Cache {
         self.round.fetch_add(1, Ordering::Release);
     }
 
-    /// Takes out what flushes have made stale, and counts it. Walks through all entries.
-    pub fn sweep_flushed(&self) -> u64 {
+    /// Takes out what flushes have made stale, and counts it; what has expired is no longer taken
+    /// for one of the kernel's. Walks through all entries.
+    pub fn sweep(&self, now: u64) -> u64 {
         let round = self.round.load(Ordering::Acquire);
         let flushes = self.flushes.read().clone();
-        self.store.sweep(|held| {
+        let mut words = Vec::new();
+        self.store.sweep(move |held| {
             let head = held.head();
-            let mut words = vec![0; head.body_at()];
-            held.copy_to(&mut words);
-            held.round() != round && !flushes.spare(head.stored_at, entry::name_of(&words, &head))
+            if held.round() != round {
+                words.clear();
+                words.resize(head.body_at(), 0);
+                held.copy_to(&mut words);
+                if !flushes.spare(head.stored_at, entry::name_of(&words, &head)) {
+                    return Fate::Goes;
+                }
+            }
+            if now >= head.expires_at() { Fate::IsNowhereElse } else { Fate::Stays }
         })
     }
 

@@ -70,15 +70,20 @@ impl Store {
         left.replaced
     }
 
-    /// Takes out what `dead` says, and counts it. Walks through all entries.
-    pub fn sweep(&self, dead: impl Fn(&Held) -> bool) -> u64 {
+    /// Walks through all entries and does with each what `fate` says. Returns how many went.
+    pub fn sweep(&self, mut fate: impl FnMut(&Held) -> Fate) -> u64 {
         let mut swept = 0;
         for (slot, held) in self.map.iter() {
-            if dead(&held)
-                && let Some((_, held)) = self.map.remove_if(&slot, &dead)
-            {
-                self.ledger.left(&held);
-                swept += 1;
+            match fate(&held) {
+                Fate::Stays => {}
+                Fate::IsNowhereElse => self.ledger.unpublished(&held),
+                Fate::Goes => {
+                    let same = |other: &Held| other.is(&held);
+                    if let Some((_, held)) = self.map.remove_if(&slot, same) {
+                        self.ledger.left(&held);
+                        swept += 1;
+                    }
+                }
             }
         }
         swept
@@ -114,6 +119,15 @@ impl Store {
     pub fn octets_max(&self) -> u64 {
         self.map.capacity()
     }
+}
+
+/// What becomes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Stays,
+    /// It stays, and is no longer taken for one that the kernel has.
+    IsNowhereElse,
+    Goes,
 }
 
 /// NH's lanes as one word.
@@ -162,6 +176,10 @@ impl Ledger {
     fn left(&self, held: &Held) {
         self.metrics.cache_entries.dec();
         self.metrics.cache_bytes.sub(octets(held).cast_signed());
+        self.unpublished(held);
+    }
+
+    fn unpublished(&self, held: &Held) {
         if held.unmark_published()
             && let Some(class) = held.head().class()
         {
@@ -317,9 +335,14 @@ mod tests {
         assert_eq!(store.occupancy().published(), [10, 0, 0, 0]);
         store.insert(key(3), held(3, 10));
         assert_eq!(store.occupancy().published(), [9, 0, 0, 0]);
-        assert_eq!(store.sweep(|held| held.is_published()), 9);
+        let published = |held: &Held, fate| if held.is_published() { fate } else { Fate::Stays };
+        assert_eq!(store.sweep(|held| published(held, Fate::Goes)), 9);
         assert_eq!(store.occupancy().published(), [0; 4]);
         assert_eq!(store.len(), 1);
+        (0..10).for_each(publish);
+        assert_eq!(store.sweep(|held| published(held, Fate::IsNowhereElse)), 0);
+        assert_eq!(store.occupancy().published(), [0; 4]);
+        assert_eq!(store.len(), 10);
         (0..10).for_each(publish);
         (100..20_000).for_each(|n| {
             store.insert(key(n), held(n, 100));

@@ -164,7 +164,7 @@ fn a_flush_takes_what_is_covered_and_survivors_are_published_once_more() {
     assert_eq!(store(&cache, &a, &answer(&a, 2, 60), 10, 20).err(), Some(NotStored::Flushed));
     assert!(store(&cache, &a, &answer(&a, 2, 60), 11, 20).is_ok());
     assert!(find(&cache, &a, 21).is_some());
-    assert_eq!(cache.sweep_flushed(), 0);
+    assert_eq!(cache.sweep(21), 0);
 }
 
 #[test]
@@ -191,6 +191,24 @@ fn a_name_that_was_there_before_is_known() {
     let second = store(&cache, &q, &answer(&q, 2, 60), 3, 4).unwrap_or_else(|_| panic!());
     assert!(second.known);
     assert_eq!(cache.stats().entries, 1);
+}
+
+#[test]
+fn what_has_expired_is_not_counted_among_the_kernels_any_more() {
+    let cache = cache();
+    for (n, ttl) in [10, 100].into_iter().enumerate() {
+        let q = query(&format!("n{n}.test"));
+        let stored = store(&cache, &q, &answer(&q, 1, ttl), 1, 2).unwrap_or_else(|_| panic!());
+        cache.published(&stored.held, 0);
+    }
+    assert_eq!(cache.stats().published, [2, 0, 0, 0]);
+    assert_eq!(cache.sweep(50 * SECOND), 0);
+    assert_eq!(cache.stats().published, [1, 0, 0, 0]);
+    assert_eq!(cache.stats().entries, 2);
+    // Flushed ones go, and their memory with them.
+    cache.flush(&Scope::All, || 50 * SECOND);
+    assert_eq!(cache.sweep(50 * SECOND), 2);
+    assert_eq!((cache.stats().published, cache.stats().entries), ([0; 4], 0));
 }
 
 #[test]
