@@ -22,10 +22,10 @@ mod site;
 mod stopping;
 mod tap;
 
-/// Ends the test here where there is no lab, and says why.
+/// Ends the test here where there is no lab or no kernel path, and says why.
 macro_rules! need_lab {
     () => {
-        if let Err(why) = lab::available() {
+        if let Err(why) = $crate::site::available() {
             eprintln!("skipped: {why}");
             return Ok(());
         }

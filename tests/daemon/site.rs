@@ -2,11 +2,27 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use lab::{Ask, Authority, Daemon, Namespace, Reply, Wire, Zone, run, wait};
 use serde_json::Value;
+
+/// Why these tests cannot be run here, if they cannot.
+pub fn available() -> Result<()> {
+    static KERNEL_PATH: OnceLock<Result<(), String>> = OnceLock::new();
+    lab::available()?;
+    let tried = KERNEL_PATH.get_or_init(|| {
+        let said = lab::binary()
+            .and_then(|binary| run(Command::new(binary).arg("check")))
+            .map_err(|error| format!("{error:#}"))?;
+        let line = said.lines().find(|line| line.contains("kernel path: not available"));
+        line.map_or(Ok(()), |line| Err(line.to_owned()))
+    });
+    tried.clone().map_err(Error::msg)
+}
 
 /// Client, server and upstream, wired up. The daemon listens on `s0`, where its program is.
 pub struct Site {

@@ -74,7 +74,7 @@ enum Rung {
     Cluster,
     /// The fast path in real kernels; needs root and a BPF compiler.
     Kernel,
-    /// The whole daemon with real servers and clients; needs root.
+    /// The whole daemon with real servers and clients; needs root and a BPF compiler.
     Daemon,
     /// The same question to others, and the answers compared.
     Differential,
@@ -125,7 +125,8 @@ impl Rung {
         if !call::may_touch_the_kernel() {
             return Some("needs root, with CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_BPF".into());
         }
-        if self == Self::Kernel && build::compiler().is_none() {
+        // Without one the daemon is built without its kernel path.
+        if build::compiler().is_none() {
             return Some("needs a BPF compiler".into());
         }
         let missing = setup::missing_test_packages();
