@@ -278,3 +278,66 @@ fn cpu_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
+
+/// Four threads store and find while a fifth flushes: nothing older than a flush that had
+/// returned is ever found, nor another name's answer.
+#[test]
+fn no_thread_finds_what_was_flushed_before_it_looked() {
+    use std::sync::atomic::AtomicU64;
+
+    const NAMES: usize = 8;
+    let cache = cache();
+    // A clock that only goes forward, and the time of the last flush of each name that returned.
+    let clock = AtomicU64::new(1);
+    let tick = || clock.fetch_add(1, Ordering::SeqCst);
+    let flushed: [AtomicU64; NAMES] = Default::default();
+    let names: Vec<Query> =
+        (0..NAMES).map(|n| query(&format!("n{n}.zone{}.test", n % 2))).collect();
+    let (mut found, mut stored) = ([0_u64; 4], [0_u64; 4]);
+    std::thread::scope(|scope| {
+        for (found, stored) in found.iter_mut().zip(&mut stored) {
+            scope.spawn(|| {
+                for i in 0..20_000_usize {
+                    let n = i % NAMES;
+                    let q = &names[n];
+                    let before = flushed[n].load(Ordering::SeqCst);
+                    let since = tick();
+                    match find(&cache, q, since) {
+                        Some(hit) => {
+                            let mut entry = vec![0; hit.head.len_words()];
+                            hit.held.copy_to(&mut entry);
+                            assert_eq!(body_of(&entry, &hit.head).last(), Some(&(n as u8)));
+                            assert!(hit.head.stored_at > before, "flushed at {before}");
+                            *found += 1;
+                        }
+                        None => {
+                            // What was looked for before a flush comes after it.
+                            let answer = answer(q, n as u8, 3_600);
+                            *stored += u64::from(store(&cache, q, &answer, since, since).is_ok());
+                        }
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            for i in 0..2_000_usize {
+                let n = i % NAMES;
+                let (scope, all) = match i % 7 {
+                    0 => (Scope::Zone(format!("zone{}.test", n % 2).parse().unwrap()), 2),
+                    1 => (Scope::All, 1),
+                    _ => (Scope::Name(names[n].name.clone()), NAMES),
+                };
+                let mut at = 0;
+                cache.flush(&scope, || {
+                    at = tick();
+                    at
+                });
+                for other in (n % all..NAMES).step_by(all) {
+                    flushed[other].fetch_max(at, Ordering::SeqCst);
+                }
+                std::thread::yield_now();
+            }
+        });
+    });
+    assert!(found.iter().sum::<u64>() > 0 && stored.iter().sum::<u64>() > 0);
+}
