@@ -4,8 +4,8 @@
 //! resize, and in how a reply leaves.
 
 use aya_ebpf::helpers::generated::{
-    bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
-    bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+    bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
 
@@ -42,6 +42,10 @@ pub trait Packet {
     ///
     /// `from` has `len` octets.
     unsafe fn store(&self, offset: usize, from: *const u8, len: usize) -> bool;
+    /// Whether the datagram whose checksum is at `offset` gets its sum only when it leaves the
+    /// machine: the field is then to hold the sum of the pseudo-header and no more. The field
+    /// means nothing thereafter, and all pointers into the packet are void.
+    fn is_summed_later(&self, offset: usize) -> bool;
     /// Grows or trims the end of the frame. All pointers into it are void thereafter.
     fn resize(&self, from: usize, to: usize) -> bool;
 
@@ -93,6 +97,12 @@ impl Packet for XdpPacket {
         unsafe {
             bpf_xdp_store_bytes(self.0.ctx, offset as u32, from.cast_mut().cast(), len as u32) == 0
         }
+    }
+
+    #[inline(always)]
+    fn is_summed_later(&self, _offset: usize) -> bool {
+        // What is sent back from here is not summed again.
+        false
     }
 
     #[inline(always)]
@@ -148,6 +158,23 @@ impl Packet for TcPacket {
         unsafe {
             bpf_skb_store_bytes(self.0.skb.skb, offset as u32, from.cast(), len as u32, 0) == 0
         }
+    }
+
+    #[inline(always)]
+    fn is_summed_later(&self, offset: usize) -> bool {
+        // A sender on this machine, or in a guest of it, leaves the sum to the device
+        // (CHECKSUM_PARTIAL). Nothing tells so but this helper: there it changes nothing.
+        let Some(before) = self.at::<u16>(offset) else {
+            return false;
+        };
+        // SAFETY: `at` proved the 2 octets, aligned to 2.
+        let before = unsafe { before.read() };
+        // SAFETY: the context is the kernel's. Pointers are taken anew after this.
+        if unsafe { bpf_l4_csum_replace(self.0.skb.skb, offset as u32, 0, 1, 2) } != 0 {
+            return false;
+        }
+        // SAFETY: as above.
+        self.at::<u16>(offset).is_some_and(|after| unsafe { after.read() } == before)
     }
 
     #[inline(always)]

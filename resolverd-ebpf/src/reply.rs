@@ -17,6 +17,8 @@ use crate::packet::{Packet, Verdict};
 /// TTL and hop limit of a reply (RFC 1700).
 const HOPS: u8 = 64;
 const PROTO_UDP: u8 = 17;
+/// Where the checksum is in the UDP header.
+const CHECKSUM: usize = 6;
 
 /// Offsets and lengths in the copied entry, in octets, as the verifier sees them.
 const OCTETS_MASK: usize = ENTRY_WORDS * 4 - 1;
@@ -123,6 +125,7 @@ pub fn write<P: Packet>(
         h[5] = !sum::fold(header_sum);
     }
 
+    let summed_later = packet.is_summed_later(frame.udp() + CHECKSUM);
     let Some(header) = packet.at::<[u16; (UDP_LEN + HEADER_LEN) / 2]>(frame.udp()) else {
         return Ok(Verdict::Drop);
     };
@@ -130,7 +133,8 @@ pub fn write<P: Packet>(
     let h = unsafe { &mut *header };
     let (from, to) = (h[0], h[1]);
     let ports = from as u64 + to as u64 + (udp_len as u16).to_be() as u64;
-    let checksum = !sum::fold(pseudo + ports + reply.sum);
+    let whole = !sum::fold(pseudo + ports + reply.sum);
+    let checksum = if summed_later { sum::fold(pseudo) } else { whole };
     h[0] = to;
     h[1] = from;
     h[2] = (udp_len as u16).to_be();

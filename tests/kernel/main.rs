@@ -5,6 +5,7 @@
 //! answered above the kernel is the affair of the tests of the daemon.
 
 mod cases;
+mod checksum;
 mod frame;
 mod interfaces;
 mod life;

@@ -192,7 +192,7 @@ static MISSING: LazyLock<Result<(), String>> =
 
 fn available() -> Result<()> {
     lab::available()?;
-    for program in ["knotd", "tcpdump", "clang", "bpftool", "dig"] {
+    for program in ["knotd", "ethtool", "tcpdump", "clang", "bpftool", "dig"] {
         ensure!(lab::find(program).is_some(), "needs `{program}`: `cargo xtask setup`");
     }
     let scratch = Scratch::new("available")?;
