@@ -167,6 +167,28 @@ async fn an_answer_is_asked_for_anew_once_when_the_kernel_says_so() {
 }
 
 #[tokio::test]
+async fn a_hit_near_the_end_of_a_life_has_the_answer_asked_for_anew() {
+    let house = House::new();
+    let first = house.ask(&q("www.test", A)).await;
+    // The same answer, as if it had come 280 of its 300 seconds ago.
+    let (key, meta, words) = house.key("www.test", A);
+    let cache = house.pipeline.cache();
+    let seen = cache.peek(key, meta, &words, boot_now().0).unwrap();
+    let mut entry = vec![0; seen.head.len_words()];
+    seen.held.copy_to(&mut entry);
+    entry[1] -= 280 * SECOND;
+    assert!(cache.insert(key, &entry, "", boot_now().0).is_ok());
+    for _ in 0..3 {
+        let aged = Seen::Reply(house.ask_now(&q("www.test", A)).unwrap());
+        assert_eq!(answers(&aged), answers(&first));
+        assert!(aged.message().answers[0].ttl <= 20);
+    }
+    let now = || answers(&Seen::Reply(house.ask_now(&q("www.test", A)).unwrap()));
+    until(|| now() != answers(&first)).await;
+    assert_eq!(house.asked(), 2);
+}
+
+#[tokio::test]
 async fn many_who_ask_at_once_ask_the_upstream_once_and_keep_one_answer() {
     let house = House::new();
     let message = q("slow.test", A);
