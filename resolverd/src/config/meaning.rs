@@ -122,7 +122,7 @@ fn kernel(r: &mut Reader<'_>, spec: &spec::Kernel) -> Kernel {
         mode,
         interfaces,
         entries,
-        lease: r.duration("kernel.lease", &spec.lease, SECOND..=5 * MINUTE),
+        lease: r.duration("kernel.lease", &spec.lease, 3 * SECOND..=5 * MINUTE),
         pin_path: r.path("kernel.pin-path", &spec.pin_path),
         event_sampling: r.number("kernel.event-sampling", &spec.event_sampling, 1..=1_000_000)
             as u32,
