@@ -26,7 +26,7 @@ use crate::scratch;
 pub(crate) const PREFIX: &str = "rdlab-";
 
 /// Programs without which there is no lab.
-const NEEDED: [&str; 5] = ["ip", "nsenter", "setpriv", "taskset", "chrt"];
+const NEEDED: [&str; 6] = ["ethtool", "ip", "nsenter", "setpriv", "taskset", "chrt"];
 
 /// Why this machine has no lab, if it hasn't.
 pub fn available() -> Result<()> {
@@ -221,6 +221,9 @@ impl Wire {
             namespace.address(device, &format!("{own}/24"))?;
             namespace.address(device, &format!("{own6}/64"))?;
             namespace.ip(&["link", "set", device, "up"])?;
+            // What a native XDP program at the other end sends back comes in by NAPI, which a veth
+            // runs for GRO; without it the answers are dropped.
+            run(namespace.command("ethtool").args(["-K", device, "gro", "on"]))?;
             namespace.neighbour(device, &other.to_string(), mac)?;
             namespace.neighbour(device, &other6.to_string(), mac)?;
         }

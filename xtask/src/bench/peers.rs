@@ -7,8 +7,8 @@ use lab::{Ask, Daemon, Process, Scratch, run};
 use serde::Serialize;
 
 use super::generate::{FILL_PASSES_MAX, Names, ask_all};
-use super::rig::{Held, rig};
-use super::site::{SERVER_CORE, SERVER_DEVICE, Site, on_core};
+use super::rig::{Held, attach, rig};
+use super::site::{Mode, SERVER_CORE, SERVER_DEVICE, Site, on_core};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -23,6 +23,9 @@ pub enum Peer {
     /// resolverd with its program attached, which is made to know no name: it reads, looks up and
     /// passes every query.
     ResolverdPassed,
+    /// resolverd with `kernel.mode = "off"`, and an empty program in the kernel path's place: what
+    /// a veth asks for having any program at all.
+    ResolverdEmpty,
 }
 
 impl Peer {
@@ -33,11 +36,12 @@ impl Peer {
             Self::Resolverd => "resolverd",
             Self::ResolverdOff => "resolverd, kernel off",
             Self::ResolverdPassed => "resolverd, all passed",
+            Self::ResolverdEmpty => "resolverd, empty prog.",
         }
     }
 
     pub fn is_resolverd(self) -> bool {
-        matches!(self, Self::Resolverd | Self::ResolverdOff | Self::ResolverdPassed)
+        !matches!(self, Self::Reflector | Self::Unbound)
     }
 
     /// Starts it, with room for `names`.
@@ -45,31 +49,31 @@ impl Peer {
         let by = on_core(SERVER_CORE);
         let by: Vec<&str> = by.iter().map(String::as_str).collect();
         let what = match self {
-            Self::Reflector => {
-                let object = rig()?.object.display().to_string();
-                let args = ["attach", &object, "reflect", SERVER_DEVICE, "native"];
-                What::Program(Held::start(&site.server, &args)?)
-            }
+            Self::Reflector => What::Program(attach(&site.server, "reflect", SERVER_DEVICE)?),
             Self::Unbound => unbound(site)?,
-            Self::Resolverd | Self::ResolverdOff | Self::ResolverdPassed => {
+            Self::Resolverd | Self::ResolverdOff | Self::ResolverdPassed | Self::ResolverdEmpty => {
                 let text = self.configuration(site, names);
                 What::Daemon(Box::new(Daemon::start_by(&site.server, &text, &by)?))
             }
         };
-        Ok(Running { peer: self, what })
+        let beside = match self {
+            Self::ResolverdEmpty => Some(attach(&site.server, "empty_pass", SERVER_DEVICE)?),
+            _ => None,
+        };
+        Ok(Running { peer: self, what, _beside: beside })
     }
 
     fn configuration(self, site: &Site, names: u32) -> String {
         let (listen, upstream) = (site.address(), site.upstream());
         let (mode, entries) = match self {
-            Self::ResolverdOff => ("off", ENTRIES_MIN),
-            _ => ("xdp", entries(names)),
+            Self::ResolverdOff | Self::ResolverdEmpty => ("off", ENTRIES_MIN),
+            _ => (site.mode.label(), entries(names)),
         };
         format!(
             "[server]\nlisten = [\"{listen}\"]\n\
              [kernel]\nmode = \"{mode}\"\ninterfaces = [\"{SERVER_DEVICE}\"]\n\
-             entries = {entries}\nentries-256 = {ENTRIES_MIN}\nentries-512 = {ENTRIES_MIN}\n\
-             entries-1280 = {ENTRIES_MIN}\n\
+             entries = {entries}\nentries-256 = {ENTRIES_LARGE}\nentries-512 = {ENTRIES_LARGE}\n\
+             entries-1280 = {ENTRIES_LARGE}\n\
              [cache]\nmemory-max = \"512MiB\"\n\
              [resolve]\nmode = \"forward\"\nupstream-from = \"none\"\n\
              [[upstream]]\nname = \"bench\"\naddress = \"{upstream}\"\nprotocol = \"udp\"\n\
@@ -88,6 +92,7 @@ pub fn entries(names: u32) -> u32 {
 pub struct Running {
     peer: Peer,
     what: What,
+    _beside: Option<Held>,
 }
 
 enum What {
@@ -121,33 +126,37 @@ impl Running {
         attached(site)
     }
 
-    /// Asks for all names until they are where this peer's hits come from. Gives the share of the
-    /// last pass that the kernel answered, for a daemon with a kernel path.
-    pub fn fill(&self, site: &Site, names: Names) -> Result<Option<f64>> {
+    /// See [`Site::sockets`].
+    pub fn sends_back_by_xdp(&self, site: &Site) -> bool {
+        site.mode == Mode::Xdp && matches!(self.peer, Peer::Resolverd | Peer::ResolverdPassed)
+    }
+
+    /// How many queries the kernel has answered for it so far.
+    pub fn kernel_hits(&self) -> Result<Option<f64>> {
+        let hits = |daemon: &Daemon| daemon.metric(PACKETS, &[("verdict", "hit")]);
+        self.daemon().map(hits).transpose()
+    }
+
+    /// Asks for all names until they are where this peer's hits come from.
+    pub fn fill(&self, site: &Site, names: Names) -> Result<()> {
         let file = names.file(site)?;
-        let Some(daemon) = self.daemon() else {
-            if self.pid().is_some() {
-                ask_all(site, &file)?;
-                ask_all(site, &file)?;
-            }
-            return Ok(None);
-        };
-        let hits = || daemon.metric(PACKETS, &[("verdict", "hit")]);
+        let _open = site.sockets(self.sends_back_by_xdp(site))?;
+        let in_kernel = matches!(self.peer, Peer::Resolverd | Peer::ResolverdPassed);
+        if !in_kernel {
+            let passes = if self.pid().is_some() { 2 } else { 0 };
+            return (0..passes).try_for_each(|_| ask_all(site, &file).map(drop));
+        }
         let mut share = 0.0;
-        for pass in 1..=FILL_PASSES_MAX {
-            let before = if self.peer == Peer::ResolverdOff { 0.0 } else { hits()? };
+        for _ in 0..FILL_PASSES_MAX {
+            let before = self.kernel_hits()?.unwrap_or(0.0);
             let asked = ask_all(site, &file)?;
-            let after = if self.peer == Peer::ResolverdOff { 0.0 } else { hits()? };
+            let after = self.kernel_hits()?.unwrap_or(0.0);
             share = (after - before) / asked.completed.max(1.0);
-            let filled = match self.peer {
-                Peer::Resolverd | Peer::ResolverdPassed => share > FILLED,
-                _ => pass >= 2,
-            };
-            if filled {
-                if self.peer == Peer::ResolverdPassed {
+            if share > FILLED {
+                if let (Peer::ResolverdPassed, Some(daemon)) = (self.peer, self.daemon()) {
                     blind(daemon)?;
                 }
-                return Ok(Some(share));
+                return Ok(());
             }
         }
         bail!("after {FILL_PASSES_MAX} passes the kernel answers {:.1} % only", share * 100.0)
@@ -202,5 +211,8 @@ fn unbound(site: &Site) -> Result<What> {
 const PACKETS: &str = "resolverd_kernel_packets_total";
 /// The least the configuration takes.
 const ENTRIES_MIN: u32 = 256;
+/// Places for larger answers, whatever the names: the kernel takes places of a small LRU map back
+/// long before it is full.
+const ENTRIES_LARGE: u32 = 4_096;
 /// Of a pass, answered by the kernel, so that what is measured is hits.
 const FILLED: f64 = 0.99;

@@ -89,6 +89,12 @@ impl Drop for Held {
     }
 }
 
+/// Attaches one of the bench's own programs in native mode.
+pub fn attach(inside: &Namespace, program: &str, device: &str) -> Result<Held> {
+    let object = rig()?.object.display().to_string();
+    Held::start(inside, &["attach", &object, program, device, "native"])
+}
+
 /// What the kernel counted for a program so far: nanoseconds and runs.
 pub fn accounted(id: u32) -> Result<(f64, f64)> {
     let said = lab::run(Command::new(&rig()?.program).args(["stats", &id.to_string()]))?;
@@ -103,10 +109,10 @@ pub fn word(said: &str, key: &str) -> Result<f64> {
     value.parse().with_context(|| format!("{key} in `{}`", said.trim()))
 }
 
-/// Two benches at once would measure each other.
+/// Two benches at once would measure each other, whichever tree they were built in.
 pub fn lock() -> Result<File> {
-    let dir = folder()?;
-    let file = File::create(dir.join("lock"))?;
+    let path = std::env::temp_dir().join("resolverd-bench.lock");
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .context("another `cargo xtask bench` is running on this machine")?;
     Ok(file)

@@ -18,11 +18,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use lab::{Authority, Namespace, Scratch, Wire, run, zones};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::meter::napi_threads;
+use super::rig::{Held, attach};
 
 /// The namespaces, the wires and the upstream. Gone when dropped.
 pub struct Site {
@@ -32,6 +34,8 @@ pub struct Site {
     pub authority: Authority,
     pub client_wire: Wire,
     pub upstream_wire: Wire,
+    /// How resolverd attaches.
+    pub mode: Mode,
     /// For query files and logs.
     pub scratch: Scratch,
 }
@@ -43,6 +47,24 @@ pub enum Placement {
     Steered,
     /// The sender's core: a veth's default.
     Inline,
+}
+
+/// `kernel.mode` of resolverd where its kernel path is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    Xdp,
+    XdpGeneric,
+    Tc,
+}
+
+impl Mode {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
+        }
+    }
 }
 
 /// How many names of which zone are asked for.
@@ -63,7 +85,7 @@ pub const DEVICES: [&str; 4] =
     [CLIENT_DEVICE, SERVER_DEVICE, SERVER_UPSTREAM_DEVICE, UPSTREAM_DEVICE];
 
 impl Site {
-    pub fn new() -> Result<Self> {
+    pub fn new(mode: Mode) -> Result<Self> {
         let client = Namespace::new("client")?;
         let server = Namespace::new("server")?;
         let upstream = Namespace::new("upstream")?;
@@ -83,12 +105,9 @@ impl Site {
             authority,
             client_wire,
             upstream_wire,
+            mode,
             scratch,
         };
-        for (namespace, device, _) in site.devices() {
-            // GRO makes NAPI run for plain packets as well, so that its thread exists.
-            run(namespace.command("ethtool").args(["-K", device, "gro", "on"]))?;
-        }
         site.steer(Placement::Steered)?;
         Ok(site)
     }
@@ -101,6 +120,18 @@ impl Site {
     /// Where peers forward to.
     pub fn upstream(&self) -> SocketAddr {
         (self.upstream_wire.far, 53).into()
+    }
+
+    /// Puts the client's device in the state that a client with plain sockets needs, as long as
+    /// what is returned lives. A veth delivers what a native XDP program at its other end sends back
+    /// only if this end has a program of its own; for all others a program is a burden. kxdpgun
+    /// leaves its own attached.
+    pub fn sockets(&self, xdp_sends_back: bool) -> Result<Option<Held>> {
+        self.client.ip(&["link", "set", CLIENT_DEVICE, "xdp", "off"])?;
+        if !xdp_sends_back {
+            return Ok(None);
+        }
+        attach(&self.client, "empty_pass", CLIENT_DEVICE).map(Some)
     }
 
     pub fn steer(&self, placement: Placement) -> Result<()> {

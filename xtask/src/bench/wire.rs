@@ -16,7 +16,7 @@ use super::minutes;
 use super::peers::Peer;
 use super::report;
 use super::search::{Search, Shot, Wall};
-use super::site::{Placement, Site};
+use super::site::{Mode, Placement, Site};
 
 #[derive(Args)]
 pub struct Options {
@@ -32,6 +32,9 @@ pub struct Options {
     /// Queries the generator sends at a time.
     #[arg(long, value_delimiter = ',', default_value = "10,32")]
     batch: Vec<u32>,
+    /// How resolverd attaches to the veth. The goals are those of a driver with native XDP.
+    #[arg(long, value_enum, default_value = "xdp")]
+    mode: Mode,
     /// Leave resolverd out: what a machine's Unbound and reflector do.
     #[arg(long)]
     baseline: bool,
@@ -68,7 +71,7 @@ struct Throughput {
     user_micros: f64,
     napi_micros: f64,
     generator_bound: bool,
-    /// Share of the fill's last pass that the kernel answered.
+    /// Of the answers, by the kernel; what the daemon counts itself.
     kernel_share: Option<f64>,
     foreign: f64,
     steal: f64,
@@ -115,7 +118,10 @@ struct Runs {
 }
 
 pub fn bench(options: &Options) -> Result<()> {
-    let with_resolverd = !options.baseline && has_resolverd();
+    let with_resolverd = !options.baseline;
+    if with_resolverd {
+        super::build_daemon()?;
+    }
     let plan = Plan { options, with_resolverd };
     if options.rounds == 0 {
         bail!("no rounds, no figures");
@@ -127,7 +133,7 @@ pub fn bench(options: &Options) -> Result<()> {
     );
     super::rig::rig()?;
     let start = Instant::now();
-    let site = Site::new()?;
+    let site = Site::new(options.mode)?;
     let mut runs = Runs::default();
     for round in 1..=options.rounds {
         println!(
@@ -140,7 +146,11 @@ pub fn bench(options: &Options) -> Result<()> {
     let goals = goals::goals(&runs, &options.batch);
     report::print(&goals);
     let value: Value = json!(runs);
-    let path = report::write("wire", &goals, &value, options.rounds)?;
+    let name = match options.mode {
+        Mode::Xdp => "wire".to_owned(),
+        other => format!("wire-{}", other.label()),
+    };
+    let path = report::write(&name, &goals, &value, options.rounds)?;
     println!("\n{} in all; {}", minutes(start.elapsed().as_secs()), path.display());
     Ok(())
 }
@@ -230,7 +240,7 @@ impl Measured {
         let Self { part, round, peer, names, batch } = self;
         site.steer(Placement::Steered)?;
         let running = peer.start(site, names.count())?;
-        let kernel_share = running.fill(site, names)?;
+        running.fill(site, names)?;
         let queries = names.file(site)?;
         let shoot = |rate: f64, secs: u32| kxdpgun(site, &queries, &Burst { rate, secs, batch });
 
@@ -244,20 +254,24 @@ impl Measured {
         // A second without loss may have been luck, and a server past its wall answers less.
         let (mut rate, mut confirmed) = (best.rate, None);
         for _ in 0..CONFIRM_TRIES {
+            let hits = running.kernel_hits()?;
             let meter = Meter::start(running.pid(), site.authority.pid());
             let count = shoot(rate, CONFIRM_SECS)?;
-            let better = confirmed.as_ref().is_none_or(|(before, _): &(Count, Usage)| {
-                count.shot.answered > before.shot.answered
-            });
+            let usage = meter.read();
+            let hits = running.kernel_hits()?.zip(hits).map(|(after, before)| after - before);
+            let better =
+                confirmed.as_ref().is_none_or(|(before, ..): &(Count, Usage, Option<f64>)| {
+                    count.shot.answered > before.shot.answered
+                });
             if better {
-                confirmed = Some((count, meter.read()));
+                confirmed = Some((count, usage, hits));
             }
             if count.shot.loss() < CONFIRM_LOSS_MAX {
                 break;
             }
             rate *= CONFIRM_STEP;
         }
-        let (count, usage) = confirmed.context("there was a try")?;
+        let (count, usage, hits) = confirmed.context("there was a try")?;
         let each = |nanos: f64| nanos / 1e3 / count.replies.max(1) as f64;
         let found = Throughput {
             part,
@@ -272,7 +286,7 @@ impl Measured {
             user_micros: each(usage.user_nanos),
             napi_micros: each(usage.napi_nanos),
             generator_bound: wall == Wall::Generator,
-            kernel_share,
+            kernel_share: hits.map(|hits| hits / count.replies.max(1) as f64),
             foreign: usage.foreign,
             steal: usage.steal,
         };
@@ -324,6 +338,7 @@ fn latency(
     let names = Names::TenThousand;
     let running = peer.start(site, names.count())?;
     running.fill(site, names)?;
+    let _open = site.sockets(running.sends_back_by_xdp(site))?;
     site.steer(placement)?;
     let meter = Meter::start(running.pid(), site.authority.pid());
     let rate = LATENCY_RATE.to_string();
@@ -369,16 +384,9 @@ fn memory(site: &Site, round: u32, peer: Peer, runs: &mut Runs) -> Result<()> {
     Ok(())
 }
 
-fn has_resolverd() -> bool {
-    let binary = lab::binary();
-    if let Err(why) = &binary {
-        println!("resolverd is left out: {why}");
-    }
-    binary.is_ok()
-}
-
 const HITS: [Peer; 3] = [Peer::Reflector, Peer::Unbound, Peer::Resolverd];
-const DAEMON: [Peer; 3] = [Peer::Unbound, Peer::ResolverdOff, Peer::ResolverdPassed];
+const DAEMON: [Peer; 4] =
+    [Peer::Unbound, Peer::ResolverdOff, Peer::ResolverdPassed, Peer::ResolverdEmpty];
 const SERVERS: [Peer; 2] = [Peer::Unbound, Peer::Resolverd];
 
 const DAEMON_BATCH: u32 = 10;

@@ -66,6 +66,12 @@ pub fn goals(runs: &Runs, batches: &[u32]) -> Vec<Goal> {
         daemon(Peer::ResolverdPassed, Peer::ResolverdOff),
         "-",
     );
+    add(
+        "daemon's own hits/s, empty program attached / kernel off",
+        Bound::Told,
+        daemon(Peer::ResolverdEmpty, Peer::ResolverdOff),
+        "-",
+    );
     for (peer, bound) in [(Peer::ResolverdOff, Bound::AtLeast(0.8)), (Peer::Unbound, Bound::Told)] {
         let over = runs.overload.iter().filter(|run| run.peer == peer);
         let values =
