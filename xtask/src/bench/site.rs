@@ -123,9 +123,9 @@ impl Site {
     }
 
     /// Puts the client's device in the state that a client with plain sockets needs, as long as
-    /// what is returned lives. A veth delivers what a native XDP program at its other end sends back
-    /// only if this end has a program of its own; for all others a program is a burden. kxdpgun
-    /// leaves its own attached.
+    /// what is returned lives. A veth delivers what a native XDP program at its other end sends
+    /// back only if this end has a program of its own; for all others a program is a burden.
+    /// kxdpgun leaves its own attached.
     pub fn sockets(&self, xdp_sends_back: bool) -> Result<Option<Held>> {
         self.client.ip(&["link", "set", CLIENT_DEVICE, "xdp", "off"])?;
         if !xdp_sends_back {
