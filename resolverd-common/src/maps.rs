@@ -9,12 +9,13 @@ pub const SETTINGS: &str = "SETTINGS";
 pub const CONTROLS: &str = "CONTROLS";
 pub const SERVED: &str = "SERVED";
 pub const SOURCES: &str = "SOURCES";
+pub const FLOWS: &str = "FLOWS";
 pub const COUNTERS: &str = "COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 pub const SCRATCH: &str = "SCRATCH";
 
 /// All of them.
-pub const ALL: [&str; 11] = [
+pub const ALL: [&str; 12] = [
     ANSWERS_128,
     ANSWERS_256,
     ANSWERS_512,
@@ -23,6 +24,7 @@ pub const ALL: [&str; 11] = [
     CONTROLS,
     SERVED,
     SOURCES,
+    FLOWS,
     COUNTERS,
     EVENTS,
     SCRATCH,
@@ -32,3 +34,5 @@ pub const ALL: [&str; 11] = [
 pub const SERVED_MAX: u32 = 4_096;
 /// Prefixes of the access list, own addresses and views together.
 pub const SOURCES_MAX: u32 = 65_536;
+/// Clients that each CPU remembers as admitted: 32 KiB, half of a first-level cache.
+pub const FLOWS_MAX: u32 = 512;

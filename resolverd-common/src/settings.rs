@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::key::{SECRET_WORDS, Secret};
+use crate::maps::FLOWS_MAX;
 
 /// UDP ports that the fast path looks at. A daemon that listens on more serves the rest itself.
 pub const PORTS_MAX: usize = 4;
@@ -96,6 +97,38 @@ impl Source {
     pub const INVALID: u16 = 4;
 }
 
+/// What the program remembers of clients that it admitted. Elements of the per-CPU map `FLOWS`.
+///
+/// Saves the walk through the trie and the search in `SERVED` for a client that comes again.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Flow {
+    pub source: [u32; 4],
+    pub served: Served,
+    pub interface: Interface,
+    pub admitted: Source,
+    /// [`control::ADMISSION`] as it was read before the maps were. It starts at 1, so that an
+    /// element never written is void.
+    pub read_at: u64,
+}
+
+const _: () = assert!(size_of::<Flow>() == 64);
+
+/// Where a client's element is in `FLOWS`. Clients that share one take turns.
+#[inline(always)]
+#[must_use]
+pub const fn flow_index(source: &[u32; 4], served: &Served) -> u32 {
+    const { assert!(FLOWS_MAX.is_power_of_two()) };
+    let high = source[0] as u64 | (source[1] as u64) << 32;
+    let low = source[2] as u64 ^ served.address[3] as u64 | (source[3] as u64) << 32;
+    // Fibonacci hashing (Knuth, volume 3, section 6.4); both halves have their say.
+    let mixed = (high.wrapping_mul(GOLDEN) ^ low).wrapping_mul(GOLDEN);
+    (mixed >> (64 - FLOWS_MAX.trailing_zeros())) as u32
+}
+
+/// 2^64 divided by the golden ratio, odd.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The elements of the map `CONTROLS`: one 64-bit word each, written alone.
 pub mod control {
     /// Boot time until which the program answers.
@@ -104,6 +137,41 @@ pub mod control {
     pub const BARRIER: u32 = 1;
     /// Entries of another policy epoch are stale.
     pub const EPOCH: u32 = 2;
+    /// Raised after each change of `SERVED` or `SOURCES`: what the program remembers of either
+    /// is then void.
+    pub const ADMISSION: u32 = 3;
     /// How many there are.
-    pub const CONTROLS: u32 = 3;
+    pub const CONTROLS: u32 = 4;
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv6Addr;
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn clients_of_one_subnet_have_places_of_their_own() {
+        let served = |last| Served {
+            address: address_words(IpAddr::from([192, 0, 2, last])),
+            ifindex: 2,
+            port: 53u16.to_be(),
+            reserved: 0,
+        };
+        let v4: BTreeSet<u32> = (0..=255)
+            .map(|i| flow_index(&address_words(IpAddr::from([10, 0, 0, i])), &served(1)))
+            .collect();
+        let v6: BTreeSet<u32> = (0..256)
+            .map(|i| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, i))
+            .map(|address| flow_index(&address_words(address.into()), &served(1)))
+            .collect();
+        for places in [v4, v6] {
+            assert!(places.iter().all(|place| *place < FLOWS_MAX));
+            // 256 thrown at 512 by chance would find some 202 places.
+            assert!(places.len() > 180, "{}", places.len());
+        }
+        let client = address_words(IpAddr::from([10, 0, 0, 1]));
+        assert_ne!(flow_index(&client, &served(1)), flow_index(&client, &served(2)));
+    }
 }

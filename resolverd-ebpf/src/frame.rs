@@ -1,8 +1,9 @@
 //! From the first octet to the UDP payload: is this a query for an address that we serve?
 
 use resolverd_common::counters::Reason;
-use resolverd_common::settings::{Interface, MAPPED, Settings};
+use resolverd_common::settings::{MAPPED, Settings};
 
+use crate::flows;
 use crate::maps::{SERVED, Scratch};
 use crate::packet::Packet;
 
@@ -16,6 +17,7 @@ const ETH_IPV6: u16 = 0x86ddu16.to_be();
 const ETH_VLAN: u16 = 0x8100u16.to_be();
 const ETH_QINQ: u16 = 0x88a8u16.to_be();
 const PROTO_UDP: u8 = 17;
+const CACHE_LINE: usize = 64;
 /// More fragments, or a fragment offset.
 const FRAGMENT: u16 = 0x3fffu16.to_be();
 /// IPv6 headers that stand before another one (RFC 8200 section 4.1, and IPsec's).
@@ -33,7 +35,8 @@ pub struct Frame {
     pub dns_len: usize,
     /// In network order.
     pub source_port: u16,
-    pub interface: &'static Interface,
+    /// The source was admitted before; the scratch has as whom.
+    pub known: bool,
 }
 
 impl Frame {
@@ -63,6 +66,12 @@ pub fn read<P: Packet>(
         if !packet.pull(want as u32) {
             return Err(Reason::NotDns);
         }
+    }
+    // Most questions reach into the frame's second cache line: asked for now, it comes while
+    // the first one is waited for, and not after.
+    if let Some(ahead) = packet.at::<u8>(CACHE_LINE) {
+        // SAFETY: `at` proved the octet. Volatile, for nobody wants its value.
+        let _ = unsafe { ahead.read_volatile() };
     }
     let mut at = 12;
     let mut ethertype = be16(packet, at).ok_or(Reason::NotDns)?;
@@ -197,15 +206,18 @@ fn udp<P: Packet>(
     scratch.served.ifindex = packet.ifindex();
     scratch.served.port = port;
     scratch.served.reserved = 0;
-    // SAFETY: an element of a hash map that is not preallocated stays readable for the run,
-    // by RCU, even when it is removed meanwhile.
-    let interface = unsafe { SERVED.get(&scratch.served) }.ok_or(Reason::NotServed)?;
+    let known = flows::recall(scratch);
+    if !known {
+        // SAFETY: an element of a hash map that is not preallocated stays readable for the run,
+        // by RCU, even when it is removed meanwhile.
+        scratch.interface = *unsafe { SERVED.get(&scratch.served) }.ok_or(Reason::NotServed)?;
+    }
     let at = ip + if v6 { IPV6_LEN } else { IPV4_LEN };
     let header = packet.at::<[u16; UDP_LEN / 2]>(at).ok_or(Reason::NotDns)?;
     // SAFETY: `at` proved the 8 octets, aligned to 2.
     let [source_port, _, len, checksum] = unsafe { *header };
     let mac = packet.at::<[u16; 3]>(0).ok_or(Reason::NotDns)?;
-    let [m, n, o, p, q, r] = interface.mac;
+    let [m, n, o, p, q, r] = scratch.interface.mac;
     let ours = [u16::from_ne_bytes([m, n]), u16::from_ne_bytes([o, p]), u16::from_ne_bytes([q, r])];
     // SAFETY: `at` proved the 6 octets, aligned to 2.
     if unsafe { *mac } != ours {
@@ -222,7 +234,7 @@ fn udp<P: Packet>(
     if from == 0 || (from < 1024 && from != 53 && from != 853) {
         return Err(Reason::SourcePort);
     }
-    Ok(Frame { len: frame_len, ip, v6, dns_len: udp_len - UDP_LEN, source_port, interface })
+    Ok(Frame { len: frame_len, ip, v6, dns_len: udp_len - UDP_LEN, source_port, known })
 }
 
 #[inline(always)]

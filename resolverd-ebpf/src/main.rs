@@ -9,6 +9,7 @@
 #![no_main]
 #![expect(unsafe_code, reason = "packets, maps and helpers are raw pointers here")]
 
+mod flows;
 mod frame;
 mod lookup;
 mod maps;

@@ -9,10 +9,10 @@ use resolverd_common::counters::{Counters, Reason};
 use resolverd_common::entry::{Head, Value128, Value256, Value512, Value1280};
 use resolverd_common::event::RING_LEN;
 use resolverd_common::key::{Key, NAME_WORDS};
-use resolverd_common::maps::{SERVED_MAX, SOURCES_MAX};
+use resolverd_common::maps::{FLOWS_MAX, SERVED_MAX, SOURCES_MAX};
 use resolverd_common::question::{Message, Question};
 use resolverd_common::reply::Reply;
-use resolverd_common::settings::{Interface, Served, Settings, Source, control};
+use resolverd_common::settings::{Flow, Interface, Served, Settings, Source, control};
 
 /// Elements a map has when the daemon says nothing else.
 const ENTRIES: u32 = 256;
@@ -36,6 +36,8 @@ pub static SERVED: HashMap<Served, Interface> =
 pub static SOURCES: LpmTrie<[u32; 4], Source> =
     LpmTrie::with_max_entries(SOURCES_MAX, BPF_F_NO_PREALLOC);
 #[map]
+pub static FLOWS: PerCpuArray<Flow> = PerCpuArray::with_max_entries(FLOWS_MAX, 0);
+#[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_LEN, 0);
@@ -55,6 +57,10 @@ pub struct Scratch {
     pub name: [u64; NAME_WORDS],
     pub served: Served,
     pub source: SourceKey<[u32; 4]>,
+    pub interface: Interface,
+    pub admitted: Source,
+    /// See [`Flow::read_at`].
+    pub read_at: u64,
     pub question: Question,
     pub head: Head,
     pub reply: Reply,

@@ -36,7 +36,7 @@ pub fn write<P: Packet>(
     let headers = UDP_LEN + if frame.v6 { IPV6_LEN } else { IPV4_LEN };
     let limits = Limits {
         edns_size: settings.edns_size,
-        message_max: frame.interface.mtu.saturating_sub(headers as u16),
+        message_max: scratch.interface.mtu.saturating_sub(headers as u16),
         stream: false,
     };
     let Scratch { entry, head, question, reply, .. } = scratch;

@@ -1,7 +1,8 @@
 //! Counts every packet by what became of it, and tells the daemon of some.
 
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
 use resolverd_common::counters::{Counters, REASONS, Reason};
-use resolverd_common::event::{Event, PREFETCH, SAMPLE};
+use resolverd_common::event::{Event, PREFETCH, RING_LEN, SAMPLE};
 use resolverd_common::key::NAME_WORDS;
 use resolverd_common::settings::Settings;
 
@@ -31,8 +32,14 @@ pub fn answered(
     counters.hits[reason as usize] += 1;
     counters.sampled += 1;
     let mut kind = 0;
+    // Samples never wake the daemon, nor take the half of the buffer that is kept for who wants
+    // to be fetched.
     if counters.sampled as u32 & settings.sampling_mask == 0 {
-        kind = SAMPLE;
+        if EVENTS.query(BPF_RB_AVAIL_DATA.into()) < RING_LEN as u64 / 2 {
+            kind = SAMPLE;
+        } else {
+            counters.events_lost += 1;
+        }
     }
     let head = &scratch.head;
     let left = head.expires_at() - now;
@@ -85,5 +92,5 @@ fn send(kind: u32, counters: &mut Counters, source_port: u16, scratch: &Scratch,
         (&raw mut (*event).rcode).write(scratch.head.flags.rcode() as u16);
         (&raw mut (*event).reserved).write(0);
     }
-    place.submit(0);
+    place.submit(if kind == SAMPLE { BPF_RB_NO_WAKEUP.into() } else { 0 });
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use resolverd_common::event::Event;
@@ -13,6 +14,9 @@ use zerocopy::FromBytes as _;
 
 /// Events taken before others get a turn.
 const BATCH: usize = 256;
+/// How long samples wait at most: the program wakes us only for what is pressing. With the part
+/// of the buffer that they may fill it bounds their rate, and so what they cost, too.
+const SAMPLES_WAIT: Duration = Duration::from_millis(50);
 
 /// Hands every event to `take` until the task is dropped. Octets that are none are passed over.
 ///
@@ -24,23 +28,34 @@ pub async fn follow(ring: RingBuf<MapData>, mut take: impl FnMut(&Event)) -> io:
     // registration that owns it.
     let mut ring = unsafe { AsyncFd::register(Ring(ring)) }?;
     loop {
-        let mut ready = ring.readable_mut().await?;
-        let mut taken = 0;
-        while let Some(item) = ready.get_inner_mut().0.next() {
-            if let Ok((event, _)) = Event::read_from_prefix(&item) {
-                take(&event);
+        let more = match tokio::time::timeout(SAMPLES_WAIT, ring.readable_mut()).await {
+            Ok(ready) => {
+                let mut ready = ready?;
+                let more = drain(&mut ready.get_inner_mut().0, &mut take);
+                if !more {
+                    ready.clear_ready();
+                }
+                more
             }
-            taken += 1;
-            if taken == BATCH {
-                break;
-            }
+            Err(_) => drain(&mut ring.get_mut().0, &mut take),
+        };
+        if more {
+            tokio::task::yield_now().await;
         }
-        if taken < BATCH {
-            ready.clear_ready();
-        }
-        drop(ready);
-        tokio::task::yield_now().await;
     }
+}
+
+/// Takes a batch. Returns whether there may be more.
+fn drain(ring: &mut RingBuf<MapData>, take: &mut impl FnMut(&Event)) -> bool {
+    for _ in 0..BATCH {
+        let Some(item) = ring.next() else {
+            return false;
+        };
+        if let Ok((event, _)) = Event::read_from_prefix(&item) {
+            take(&event);
+        }
+    }
+    true
 }
 
 struct Ring(RingBuf<MapData>);

@@ -76,6 +76,8 @@ impl KernelMaps {
             stored.secret = std::array::from_fn(|_| rand::random());
             settings.set(0, stored, 0).map_err(fail)?;
         }
+        // Whatever is remembered of maps of a daemon before this one.
+        controls.add(control::ADMISSION, 1);
         if controls.load(control::EPOCH) == 0 {
             controls.store(control::EPOCH, 1);
         }
@@ -147,6 +149,7 @@ impl KernelMaps {
     /// The map's, when it is full. Addresses that were written stay.
     pub fn serve(&self, wanted: &[(Served, Interface)]) -> Result<(), aya::maps::MapError> {
         let mut map = self.served.lock();
+        let _after = self.controls.forgetting();
         for (served, interface) in wanted {
             if map.get(served, 0).ok() != Some(*interface) {
                 map.insert(served, interface, 0)?;
@@ -170,6 +173,7 @@ impl KernelMaps {
     /// The map's, when it is full. Prefixes that were written stay.
     pub fn admit(&self, wanted: &[(IpNet, Source)]) -> Result<(), aya::maps::MapError> {
         let mut map = self.sources.lock();
+        let _after = self.controls.forgetting();
         let mut keys = std::collections::HashSet::new();
         for (prefix, source) in wanted {
             let key = prefix_key(prefix);
@@ -404,6 +408,20 @@ impl Controls {
 
     fn add(&self, index: u32, value: u64) {
         self.word(index).fetch_add(value, Ordering::SeqCst);
+    }
+
+    /// Voids what the program remembers of admissions when the guard is dropped: to be taken
+    /// before they change, whether or not the change succeeds.
+    fn forgetting(&self) -> Forgetting<'_> {
+        Forgetting(self)
+    }
+}
+
+struct Forgetting<'a>(&'a Controls);
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        self.0.add(control::ADMISSION, 1);
     }
 }
 

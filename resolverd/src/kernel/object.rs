@@ -30,8 +30,9 @@ const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 /// What stands before the ABI number in the names of pins.
 const PIN_PREFIX: &str = "resolverd-";
 
-/// Maps that are pinned: all but the scratch, which means nothing between two packets.
-const PINNED: [&str; names::ALL.len() - 1] = [
+/// Maps that are pinned: all but the scratch, which means nothing between two packets, and what
+/// the program remembers, which it finds again.
+const PINNED: [&str; names::ALL.len() - 2] = [
     names::ANSWERS_128,
     names::ANSWERS_256,
     names::ANSWERS_512,
@@ -45,8 +46,7 @@ const PINNED: [&str; names::ALL.len() - 1] = [
 ];
 
 /// Helpers that not every kernel has, and where they came from.
-const HELPERS: [(BpfHelper, &str, &str); 4] = [
-    (BpfHelper::BPF_FUNC_xdp_load_bytes, "bpf_xdp_load_bytes", "5.18"),
+const HELPERS: [(BpfHelper, &str, &str); 3] = [
     (BpfHelper::BPF_FUNC_xdp_store_bytes, "bpf_xdp_store_bytes", "5.18"),
     (BpfHelper::BPF_FUNC_ktime_get_boot_ns, "bpf_ktime_get_boot_ns", "5.8"),
     (BpfHelper::BPF_FUNC_ringbuf_reserve, "bpf_ringbuf_reserve", "5.8"),
