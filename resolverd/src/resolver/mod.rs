@@ -18,6 +18,7 @@
 pub mod driver;
 pub mod flights;
 pub mod machine;
+pub mod reply;
 pub mod system;
 pub mod upstreams;
 pub mod wire;
@@ -29,6 +30,7 @@ use crate::dns::{Answer, Name, Query};
 use crate::metrics::Metrics;
 
 pub use driver::read_system_resolvers;
+pub use reply::{Fetch, Reply};
 pub use system::exclude;
 pub use upstreams::{Health, UpstreamSpec, UpstreamState};
 

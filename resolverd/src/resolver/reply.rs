@@ -1,0 +1,31 @@
+//! What servers said about one question, record by record: the form before it becomes an answer.
+//!
+//! Plain data. Recursion and forwarding make it, `known` keeps it, validation reads it, and only
+//! then is it written as the [`Answer`](crate::dns::Answer) of one client. DNSSEC records are in
+//! it whenever the servers had them, whoever asks; what a client without DO is not sent is left
+//! out when its answer is composed (RFC 4035 section 3.2.1).
+
+use crate::dns::Name;
+use crate::dns::records::Record;
+
+/// The sections of one reply, without what did not belong into them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// The 4-bit RCODE of the header.
+    pub rcode: u8,
+    /// AA, as the server at the end of the chain of aliases set it.
+    pub authoritative: bool,
+    /// Aliases from the question's name on, and what stands at their end; with its RRSIGs.
+    pub answer: Vec<Record>,
+    /// What denies: SOA, NSEC, NSEC3, and their RRSIGs. Also the proof of an expanded wildcard.
+    pub authority: Vec<Record>,
+    pub additional: Vec<Record>,
+}
+
+/// A question of the resolver's own: for an address of a server, a DS, a DNSKEY.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fetch {
+    pub name: Name,
+    /// RFC 1035 QTYPE.
+    pub qtype: u16,
+}
