@@ -15,6 +15,7 @@
 //! (`<16 hexadecimal digits>.loop.resolverd.test.`): when that question comes in,
 //! [`Resolver::is_own_probe`] knows it.
 
+pub mod dnssec;
 pub mod driver;
 pub mod flights;
 pub mod machine;
