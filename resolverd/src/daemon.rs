@@ -117,6 +117,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     let (kernel, events, fast, reason) = open_kernel(&config);
     let listen = addresses(&config, &snapshot);
     let policy = meaning::policy(&config)?;
+    meaning::root_hints(&config)?;
     let settings = meaning::resolver(&config, &system_resolvers(&listen));
     let resolver = Resolver::new(settings, Arc::clone(&metrics));
     let cache = Cache::new(meaning::cache(&config), Arc::clone(&metrics));
@@ -344,6 +345,7 @@ impl Joined {
         }
         // All that can be refused first.
         let policy = meaning::policy(&config)?;
+        meaning::root_hints(&config)?;
         let acl = meaning::acl(&config)?;
         let snapshot = self.snapshot.borrow().clone();
         let listen = addresses(&config, &snapshot);
@@ -419,6 +421,7 @@ impl Joined {
 /// What only the rooms can find wrong: records of local zones.
 pub fn check_report(config: &Config) -> Result<Vec<String>, ConfigError> {
     meaning::policy(config)?;
+    meaning::root_hints(config)?;
     Ok(driver::report(&config.kernel))
 }
 

@@ -57,6 +57,11 @@ pub struct Metrics {
     /// Questions now waiting for an upstream.
     pub resolver_flights: IntGauge,
     pub resolver_flights_shed: IntCounter,
+    /// What recursion remembers: replies, zone cuts, servers.
+    pub resolver_replies_known: IntGauge,
+    pub resolver_delegations: IntGauge,
+    pub resolver_servers: IntGauge,
+    pub resolver_primings: IntCounter,
 
     packets_dropped: [IntCounter; Dropped::COUNT],
     pub server_tcp_connections: IntGauge,
@@ -146,6 +151,10 @@ impl Metrics {
             upstream_loops: counter(r, &UPSTREAM_LOOPS),
             resolver_flights: gauge(r, &RESOLVER_FLIGHTS),
             resolver_flights_shed: counter(r, &RESOLVER_FLIGHTS_SHED),
+            resolver_replies_known: gauge(r, &RESOLVER_REPLIES_KNOWN),
+            resolver_delegations: gauge(r, &RESOLVER_DELEGATIONS),
+            resolver_servers: gauge(r, &RESOLVER_SERVERS),
+            resolver_primings: counter(r, &RESOLVER_PRIMINGS),
             packets_dropped: labelled(r, &SERVER_PACKETS_DROPPED, Dropped::ALL, |d| d.as_str()),
             server_tcp_connections: gauge(r, &SERVER_TCP_CONNECTIONS),
             server_tcp_refused: counter(r, &SERVER_TCP_REFUSED),

@@ -37,7 +37,7 @@ use crate::kernel::FastPath;
 use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, Rcode};
 use crate::policy::acl::{Acl, Verdict};
 use crate::policy::local_zones::{LocalZones, ZoneError, ZoneSpec};
-use crate::resolver::Resolver;
+use crate::resolver::{Flushed, Resolver};
 
 use bench::{BENCH, Bench};
 use driver::Background;
@@ -170,7 +170,7 @@ impl Pipeline {
         let Shared { cache, fast, resolver, metrics, .. } = &*self.shared;
         // Before all else: an answer that is believed from after the flush was asked for after
         // this.
-        resolver.next_turn();
+        resolver.flushed(&flushed(scope));
         // First here, then in the kernel: what it passes on finds the entry judged already.
         // The round that ends this has those published again that were judged between.
         let overflow = cache.flush(scope, || boot_now().0);
@@ -455,6 +455,14 @@ const fn flush_scope(scope: &Scope) -> FlushScope {
         Scope::Name(_) => FlushScope::Name,
         Scope::Zone(_) => FlushScope::Zone,
         Scope::All => FlushScope::All,
+    }
+}
+
+fn flushed(scope: &Scope) -> Flushed {
+    match scope {
+        Scope::Name(name) => Flushed::Name(name.clone()),
+        Scope::Zone(zone) => Flushed::Zone(zone.clone()),
+        Scope::All => Flushed::All,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads the configuration's file. Starts no task; nothing here runs after `load` returns.
 
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fs, io};
 
 use super::{Config, ConfigError};
 
@@ -23,13 +23,37 @@ impl Config {
         }
         let octets = fs::read(path).map_err(|e| unreadable(e.to_string()))?;
         match String::from_utf8(octets) {
-            Ok(text) => Self::read(&text, &file, state_dir.as_deref()),
+            Ok(text) => {
+                let mut config = Self::read(&text, &file, state_dir.as_deref())?;
+                config.read_root_hints()?;
+                Ok(config)
+            }
             Err(e) => {
                 let valid = e.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(&e.as_bytes()[..valid]).into_owned();
                 Err(ConfigError::not_utf8(&file, &text))
             }
         }
+    }
+
+    fn read_root_hints(&mut self) -> Result<(), ConfigError> {
+        let Some(hints) = &mut self.resolve.recursion.root_hints else { return Ok(()) };
+        let read = fs::metadata(&hints.path).and_then(|about| match about.len() {
+            0..=HINTS_BYTES_MAX => fs::read_to_string(&hints.path),
+            _ => Err(io::Error::other(format!("it has more than {HINTS_BYTES_MAX} octets"))),
+        });
+        let (at, path) = (hints.at, hints.path.display().to_string());
+        match read {
+            Ok(text) => hints.text = text,
+            Err(error) => {
+                let text = format!(
+                    "`resolve.root-hints`: {path} can't be read: {error}; name a zone file with \
+                     the addresses of root servers, or write `root-hints = \"built-in\"`, instead"
+                );
+                return Err(ConfigError::refused(vec![self.problem(at, text)]));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -41,6 +65,9 @@ fn state_directory(value: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
 
 /// More than any configuration needs, and what a mistaken path is stopped at.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// The root's own hints have 3 KiB.
+const HINTS_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {

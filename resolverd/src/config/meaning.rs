@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::overlay::Source;
 use super::reader::Reader;
+use super::recursion::{self, Delegated};
 use super::spec::{self, Number, Spec, Text};
 use super::values;
 use super::{
@@ -29,14 +30,17 @@ pub fn of(
 ) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader { source, problems: Vec::new() };
     let r = &mut reader;
+    let resolve = resolve(r, &spec.resolve);
+    let (zones, delegated) = zones(r, &spec.zone, resolve.mode);
     let config = Config {
         file: source.file.to_owned(),
         server: server(r, &spec.server, state_dir),
         kernel: kernel(r, &spec.kernel),
         cache: cache(r, &spec.cache),
-        resolve: resolve(r, &spec.resolve),
+        resolve,
         upstreams: upstreams(r, &spec.upstream),
-        zones: zones(r, &spec.zone),
+        zones,
+        delegated,
         acl: acl(r, &spec.acl),
         metrics: Metrics { listen: metrics_listen(r, &spec.metrics) },
         control: Control { socket: r.socket_path("control.socket", &spec.control.socket) },
@@ -156,18 +160,8 @@ fn cache(r: &mut Reader<'_>, spec: &spec::Cache) -> Cache {
 }
 
 fn resolve(r: &mut Reader<'_>, spec: &spec::Resolve) -> Resolve {
-    if spec.mode.get_ref() == "recurse" {
-        r.refuse(
-            spec.mode.span(),
-            format!(
-                "`resolve.mode`: \"recurse\" is known, but not built yet: it comes with {}; \
-                 write `mode = \"forward\"` instead",
-                spec::RECURSION
-            ),
-        );
-    } else {
-        r.one_of("resolve.mode", &spec.mode, &[("forward", ResolveMode::Forward)]);
-    }
+    let modes = [("recurse", ResolveMode::Recurse), ("forward", ResolveMode::Forward)];
+    let mode = r.one_of("resolve.mode", &spec.mode, &modes);
     let sources = [("system", UpstreamFrom::System), ("none", UpstreamFrom::None)];
     let (ipv4, ipv6) = (*spec.ipv4.get_ref(), *spec.ipv6.get_ref());
     if !ipv4 && !ipv6 {
@@ -180,7 +174,7 @@ fn resolve(r: &mut Reader<'_>, spec: &spec::Resolve) -> Resolve {
         );
     }
     Resolve {
-        mode: ResolveMode::Forward,
+        mode,
         upstream_from: r.one_of("resolve.upstream-from", &spec.upstream_from, &sources),
         ipv4,
         ipv6,
@@ -191,6 +185,7 @@ fn resolve(r: &mut Reader<'_>, spec: &spec::Resolve) -> Resolve {
             1..=1_000_000,
         ) as usize,
         edns_size: r.number("resolve.edns-size", &spec.edns_size, 512..=4096) as u16,
+        recursion: recursion::recursion(r, spec),
     }
 }
 
@@ -248,7 +243,11 @@ fn protocol(r: &mut Reader<'_>, text: &Text) -> Protocol {
     r.one_of("upstream.protocol", text, &[("udp", Protocol::Udp)])
 }
 
-fn zones(r: &mut Reader<'_>, written: &[Spanned<spec::Zone>]) -> Vec<Zone> {
+fn zones(
+    r: &mut Reader<'_>,
+    written: &[Spanned<spec::Zone>],
+    mode: ResolveMode,
+) -> (Vec<Zone>, Vec<Delegated>) {
     if let Some(one_too_many) = written.get(ZONES_MAX) {
         r.too_many(one_too_many.span(), "[[zone]]", ZONES_MAX);
     }
@@ -259,30 +258,33 @@ fn zones(r: &mut Reader<'_>, written: &[Spanned<spec::Zone>]) -> Vec<Zone> {
         ("refuse", ZoneKind::Refuse),
     ];
     let mut names = HashSet::new();
-    let mut zones = Vec::new();
+    let (mut zones, mut elsewhere) = (Vec::new(), Vec::new());
     let mut records_seen = 0;
     for zone in written.iter().take(ZONES_MAX) {
-        let at = r.source.position(&zone.span());
+        let (span, at) = (zone.span(), r.source.position(&zone.span()));
         let zone = zone.get_ref();
-        let kind = r.one_of("zone.kind", &zone.kind, &kinds);
+        let kind = zone.kind.as_ref().map(|kind| r.one_of("zone.kind", kind, &kinds));
         records_seen += zone.records.len();
         if records_seen > RECORDS_MAX {
             r.too_many(zone.name.span(), "records", RECORDS_MAX);
             break;
         }
-        if let (ZoneKind::AlwaysNxdomain | ZoneKind::Refuse, Some(record)) =
-            (kind, zone.records.first())
+        if let (Some(ZoneKind::AlwaysNxdomain | ZoneKind::Refuse), Some(record), Some(written)) =
+            (kind, zone.records.first(), &zone.kind)
         {
             r.refuse(
                 record.span(),
                 format!(
                     "a zone of kind \"{}\" has no records; write `kind = \"static\"` instead, \
                      or remove them",
-                    zone.kind.get_ref()
+                    written.get_ref()
                 ),
             );
         }
-        let Some(name) = r.value("zone.name", &zone.name, values::zone) else { continue };
+        let name = r.value("zone.name", &zone.name, values::zone);
+        let is_elsewhere = zone.mode.is_some();
+        elsewhere.extend(recursion::delegated(r, zone, name.clone(), mode));
+        let Some(name) = name else { continue };
         if !names.insert(name.clone()) {
             r.refuse(
                 zone.name.span(),
@@ -292,13 +294,20 @@ fn zones(r: &mut Reader<'_>, written: &[Spanned<spec::Zone>]) -> Vec<Zone> {
                 ),
             );
         }
+        if is_elsewhere {
+            continue;
+        }
+        let Some(kind) = kind else {
+            r.refuse(span, format!("this `zone` has no `kind`; {}", KIND_MISSING));
+            continue;
+        };
         let records = zone.records.iter().map(|record| Record {
             text: record.get_ref().clone(),
             at: r.source.position(&record.span()),
         });
         zones.push(Zone { name, kind, records: records.collect(), at });
     }
-    zones
+    (zones, elsewhere)
 }
 
 fn acl(r: &mut Reader<'_>, spec: &spec::Acl) -> Acl {
@@ -368,6 +377,19 @@ fn fits_together(r: &mut Reader<'_>, spec: &Spec, config: &Config) {
                 ),
             );
         }
+        let everything = written.zones.as_ref().is_none_or(|zones| {
+            zones.get_ref().iter().any(|zone| values::zone(zone.get_ref()).as_deref() == Ok("."))
+        });
+        if config.resolve.mode == ResolveMode::Recurse && everything {
+            r.refuse(
+                written.zones.as_ref().map_or_else(|| written.name.span(), Spanned::span),
+                format!(
+                    "upstream `{name}` is for every name, and `resolve.mode` is \"recurse\"; \
+                     write `zones = [\"corp.example.\"]`, or `mode = \"forward\"` below \
+                     `[resolve]`, instead"
+                ),
+            );
+        }
         if config.server.listen.iter().any(|listen| is_listened(listen, address)) {
             r.refuse(
                 written.address.span(),
@@ -378,7 +400,8 @@ fn fits_together(r: &mut Reader<'_>, spec: &Spec, config: &Config) {
             );
         }
     }
-    let nobody = config.resolve.upstream_from == UpstreamFrom::None;
+    let forwards = config.resolve.mode == ResolveMode::Forward;
+    let nobody = forwards && config.resolve.upstream_from == UpstreamFrom::None;
     if nobody && spec.upstream.is_empty() && spec.zone.is_empty() {
         r.refuse(
             spec.resolve.upstream_from.span(),
@@ -387,6 +410,9 @@ fn fits_together(r: &mut Reader<'_>, spec: &Spec, config: &Config) {
         );
     }
 }
+
+const KIND_MISSING: &str = "write `kind = \"static\"`, or a `mode` with `upstreams`, below its \
+                            header instead";
 
 /// Whether a question to `address` would come in at `listen`.
 fn is_listened(listen: &Listen, address: SocketAddr) -> bool {

@@ -7,6 +7,7 @@ mod driver;
 mod meaning;
 mod overlay;
 mod reader;
+mod recursion;
 pub mod reload;
 mod spec;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use overlay::DEFAULTS;
+pub use recursion::{Delegated, Delegation, Recursion, RootHints};
 pub use values::{show_duration, show_size};
 
 /// What the daemon is to do. Durations are whole `Duration`s, sizes are octets.
@@ -33,7 +35,10 @@ pub struct Config {
     pub cache: Cache,
     pub resolve: Resolve,
     pub upstreams: Vec<Upstream>,
+    /// Zones that are answered here.
     pub zones: Vec<Zone>,
+    /// Zones that named servers are asked for.
+    pub delegated: Vec<Delegated>,
     pub acl: Acl,
     pub metrics: Metrics,
     pub control: Control,
@@ -118,10 +123,14 @@ pub struct Resolve {
     pub queries_in_flight_max: usize,
     /// What our OPT says to upstreams. 512 to 4096.
     pub edns_size: u16,
+    pub recursion: Recursion,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResolveMode {
+    /// The servers of each zone are asked, from the root down.
+    Recurse,
+    /// Upstreams are asked.
     Forward,
 }
 

@@ -185,7 +185,9 @@ fn unknown_section(name: &str, sections: &[Section]) -> String {
             "`[{name}]` is known, but not built yet: it comes with {with}; remove it until then"
         );
     }
-    if let Some(home) = sections.iter().find(|section| section.keys.contains(&name)) {
+    // `[upstreams]` is meant for `[[upstream]]`, though a zone has a key of that name.
+    let plural = sections.iter().any(|section| name.strip_suffix('s') == Some(section.name));
+    if let Some(home) = sections.iter().find(|s| !plural && s.keys.contains(&name)) {
         return format!(
             "`{name}` stands outside its section; write it below `{}` instead",
             header(home)

@@ -87,8 +87,32 @@ const KEYS: &[(&str, When, Differs)] = &[
         a.resolve.queries_in_flight_max != b.resolve.queries_in_flight_max
     }),
     ("resolve.edns-size", Now, |a, b| a.resolve.edns_size != b.resolve.edns_size),
+    ("resolve.root-hints", Now, |a, b| {
+        a.resolve.recursion.root_hints != b.resolve.recursion.root_hints
+    }),
+    ("resolve.prime-root", Now, |a, b| {
+        a.resolve.recursion.prime_root != b.resolve.recursion.prime_root
+    }),
+    ("resolve.qname-minimisation", Now, |a, b| {
+        a.resolve.recursion.qname_minimisation != b.resolve.recursion.qname_minimisation
+    }),
+    ("resolve.case-randomisation", Now, |a, b| {
+        a.resolve.recursion.case_randomisation != b.resolve.recursion.case_randomisation
+    }),
+    ("resolve.harden-glue", Now, |a, b| {
+        a.resolve.recursion.harden_glue != b.resolve.recursion.harden_glue
+    }),
+    ("resolve.query-source", Now, |a, b| {
+        a.resolve.recursion.query_source != b.resolve.recursion.query_source
+    }),
+    ("resolve.allow-server", Now, |a, b| {
+        a.resolve.recursion.allow_server != b.resolve.recursion.allow_server
+    }),
+    ("resolve.background-queries", Now, |a, b| {
+        a.resolve.recursion.background_queries != b.resolve.recursion.background_queries
+    }),
     ("upstream", Now, |a, b| a.upstreams != b.upstreams),
-    ("zone", Now, |a, b| a.zones != b.zones),
+    ("zone", Now, |a, b| a.zones != b.zones || a.delegated != b.delegated),
     ("acl.allow", Now, |a, b| a.acl.allow != b.acl.allow),
     ("acl.deny", Now, |a, b| a.acl.deny != b.acl.deny),
     ("metrics.listen", Restart, |a, b| a.metrics.listen != b.metrics.listen),

@@ -84,6 +84,14 @@ pub struct Resolve {
     pub timeout: Text,
     pub queries_in_flight_max: Number,
     pub edns_size: Number,
+    pub root_hints: Text,
+    pub prime_root: bool,
+    pub qname_minimisation: bool,
+    pub case_randomisation: bool,
+    pub harden_glue: bool,
+    pub query_source: Spanned<Vec<Text>>,
+    pub allow_server: Spanned<Vec<Text>>,
+    pub background_queries: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,7 +107,9 @@ pub struct Upstream {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Zone {
     pub name: Text,
-    pub kind: Text,
+    pub kind: Option<Text>,
+    pub mode: Option<Text>,
+    pub upstreams: Option<Spanned<Vec<Text>>>,
     #[serde(default)]
     pub records: Vec<Text>,
 }
@@ -169,6 +179,8 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
     ("upstream", "zones", "[\".\"]"),
     ("zone", "name", "\"home.arpa.\""),
     ("zone", "kind", "\"static\""),
+    ("zone", "mode", "\"forward\""),
+    ("zone", "upstreams", "[\"192.0.2.1:53\"]"),
     ("zone", "records", "[\"printer 300 IN A 192.0.2.7\"]"),
 ];
 
@@ -185,19 +197,9 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("server", "clock", "test rigs"),
     ("cache", "serve-stale", "serve-stale"),
     ("cache", "persist", "the cache on disk"),
-    ("resolve", "root-hints", RECURSION),
-    ("resolve", "prime-root", RECURSION),
-    ("resolve", "qname-minimisation", RECURSION),
-    ("resolve", "case-randomisation", RECURSION),
-    ("resolve", "harden-glue", RECURSION),
-    ("resolve", "query-source", RECURSION),
-    ("resolve", "allow-server", RECURSION),
-    ("resolve", "builtin-zones", RECURSION),
-    ("resolve", "background-queries", RECURSION),
+    ("resolve", "builtin-zones", "built-in local zones"),
     ("upstream", "server-name", TRANSPORTS),
     ("upstream", "pins", TRANSPORTS),
-    ("zone", "mode", RECURSION),
-    ("zone", "upstreams", RECURSION),
     ("zone", "agree", AGREEMENT),
     ("zone", "match", AGREEMENT),
     ("zone", "max-stale", AGREEMENT),
@@ -224,7 +226,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
 ];
 
 pub const TRANSPORTS: &str = "encrypted transports";
-pub const RECURSION: &str = "recursion";
 const AGREEMENT: &str = "the cluster";
 const CERTIFICATES: &str = "certificate verification";
 

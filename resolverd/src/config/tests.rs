@@ -54,6 +54,11 @@ fn the_defaults_are_what_the_documents_say() {
     assert!(config.resolve.ipv4 && config.resolve.ipv6);
     assert_eq!(config.resolve.queries_in_flight_max, 4096);
     assert_eq!(config.resolve.edns_size, 1232);
+    let recursion = &config.resolve.recursion;
+    assert_eq!(recursion.root_hints, None);
+    assert!(recursion.prime_root && recursion.qname_minimisation && recursion.harden_glue);
+    assert!(recursion.case_randomisation && recursion.background_queries);
+    assert!(recursion.query_source.is_empty() && recursion.allow_server.is_empty());
     assert!(config.upstreams.is_empty() && config.zones.is_empty());
     assert_eq!(config.acl.allow, ["127.0.0.0/8", "::1/128"].map(|p| p.parse().unwrap()));
     assert!(config.acl.deny.is_empty());
@@ -175,4 +180,32 @@ proptest! {
             else { format!("[{}]", section.name) };
         let _ = Config::parse(&format!("{header}\n{key} = {value}\n"), "f");
     }
+}
+
+#[test]
+fn zones_with_a_mode_are_asked_for_elsewhere() {
+    let text = "[resolve]\nmode = \"recurse\"\nallow-server = [\"10.0.0.0/8\"]\n\
+                [[zone]]\nname = \"Corp.Example\"\nmode = \"stub\"\n\
+                upstreams = [\"10.0.0.1\", \"[fd00::1]:5300\"]\n";
+    let config = Config::parse(text, "f").unwrap();
+    assert_eq!(config.resolve.mode, ResolveMode::Recurse);
+    assert!(config.zones.is_empty());
+    let stub = &config.delegated[0];
+    assert_eq!((stub.name.as_str(), stub.how), ("corp.example.", Delegation::Stub));
+    let upstreams = ["10.0.0.1:53", "[fd00::1]:5300"].map(|at| at.parse().unwrap());
+    assert_eq!(stub.upstreams, upstreams);
+}
+
+#[test]
+fn root_hints_are_read_with_the_file_and_missing_ones_are_refused_with_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, hints) = (dir.path().join("c.toml"), dir.path().join("root.hints"));
+    let text = format!("[resolve]\nroot-hints = {:?}\n", hints.display().to_string());
+    std::fs::write(&path, text).unwrap();
+    let refused = Config::load(Some(&path)).unwrap_err().to_string();
+    assert!(refused.starts_with(&format!("{}:2:14: ", path.display())), "{refused}");
+    assert!(refused.contains("can't be read"), "{refused}");
+    std::fs::write(&hints, "x. A 10.0.0.1\n").unwrap();
+    let config = Config::load(Some(&path)).unwrap();
+    assert_eq!(config.resolve.recursion.root_hints.unwrap().text, "x. A 10.0.0.1\n");
 }

@@ -4,16 +4,17 @@
 //! part, in its own words.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::{Config, ConfigError, UpstreamFrom};
+use crate::config::{Config, ConfigError, Delegation, ResolveMode, UpstreamFrom};
 use crate::dns::Name;
 use crate::kernel::driver::Wanted;
 use crate::pipeline::Policy;
 use crate::policy::{Acl, Verdict, ZoneSpec};
+use crate::resolver::hints;
 use crate::{cache, resolver, server};
 
 /// Access list and local zones; what is wrong with a record is told with its place in the file.
@@ -60,6 +61,56 @@ pub fn acl(config: &Config) -> Result<Acl, ConfigError> {
     })
 }
 
+/// Where the root is.
+///
+/// # Errors
+///
+/// When the file with the root hints has none.
+pub fn root_hints(config: &Config) -> Result<Vec<(Name, IpAddr)>, ConfigError> {
+    let Some(own) = &config.resolve.recursion.root_hints else { return Ok(hints::built_in()) };
+    hints::parse(&own.text).map_err(|why| {
+        let text = format!("`resolve.root-hints`: {}: {why}", own.path.display());
+        ConfigError::refused(vec![config.problem(own.at, text)])
+    })
+}
+
+/// How to recurse; None: not at all.
+fn recursion(config: &Config) -> Option<Arc<resolver::Recursion>> {
+    if config.resolve.mode != ResolveMode::Recurse {
+        return None;
+    }
+    let own = &config.resolve.recursion;
+    let zones = |how: Delegation| {
+        let zones = config.delegated.iter().filter(move |zone| zone.how == how);
+        zones.filter_map(|zone| Some((zone.name.parse::<Name>().ok()?, &zone.upstreams)))
+    };
+    let by_upstreams = config.upstreams.iter().flat_map(|upstream| &upstream.zones);
+    let by_upstreams = by_upstreams.filter_map(|zone| zone.parse().ok());
+    let options = resolver::Options {
+        // Refused before, if it has none.
+        hints: root_hints(config).unwrap_or_default(),
+        prime: own.prime_root && own.background_queries,
+        minimise: own.qname_minimisation,
+        scramble: own.case_randomisation,
+        harden_glue: own.harden_glue,
+        ipv4: config.resolve.ipv4,
+        ipv6: config.resolve.ipv6,
+        allow_server: own.allow_server.clone(),
+        stubs: zones(Delegation::Stub)
+            .map(|(zone, servers)| resolver::Stub { zone, servers: servers.clone() })
+            .collect(),
+        forwarded: zones(Delegation::Forward).map(|(zone, _)| zone).chain(by_upstreams).collect(),
+        port: DNS_PORT,
+        timeout: config.resolve.timeout,
+        failure_ttl: config.cache.failure_ttl,
+    };
+    Some(Arc::new(resolver::Recursion {
+        options: Arc::new(options),
+        query_source: own.query_source.clone(),
+        edns_size: config.resolve.edns_size,
+    }))
+}
+
 /// Whom to ask. `system` are the machine's own resolvers, less ourselves.
 #[must_use]
 pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
@@ -72,7 +123,15 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
             zones: upstream.zones.iter().filter_map(|zone| zone.parse().ok()).collect(),
         })
         .collect();
-    let has_root = upstreams.iter().any(|u| u.zones.contains(&Name::root()));
+    for zone in config.delegated.iter().filter(|zone| zone.how == Delegation::Forward) {
+        upstreams.extend(zone.upstreams.iter().map(|address| resolver::UpstreamSpec {
+            name: Arc::from(format!("{} {address}", zone.name)),
+            address: *address,
+            zones: zone.name.parse().into_iter().collect(),
+        }));
+    }
+    let recursion = recursion(config);
+    let has_root = recursion.is_some() || upstreams.iter().any(|u| u.zones.contains(&Name::root()));
     if config.resolve.upstream_from == UpstreamFrom::System && !has_root {
         upstreams.extend(system.iter().enumerate().map(|(i, address)| resolver::UpstreamSpec {
             name: Arc::from(format!("system-{}", i + 1)),
@@ -91,6 +150,7 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
         ipv4: config.resolve.ipv4,
         ipv6: config.resolve.ipv6,
         upstreams,
+        recursion,
     }
 }
 
@@ -142,6 +202,8 @@ pub fn fingerprint(config: &Config) -> u64 {
     hasher.finish().max(1)
 }
 
+const DNS_PORT: u16 = 53;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +246,30 @@ mod tests {
         assert_eq!(resolver(&config(""), &system).upstreams.len(), 1);
         let own = config("[[upstream]]\nname = \"a\"\naddress = \"192.0.2.1\"\n");
         assert_eq!(resolver(&own, &system).upstreams.len(), 1);
+        let recursion = resolver(&config("[resolve]\nmode = \"recurse\"\n"), &system);
+        assert!(recursion.upstreams.is_empty() && recursion.recursion.is_some());
         let none = config(&format!("[resolve]\nupstream-from = \"none\"\n{ONE}"));
         assert!(resolver(&none, &system).upstreams.is_empty());
+    }
+
+    #[test]
+    fn zones_with_servers_of_their_own_are_known_to_recursion() {
+        let config = config(
+            "[resolve]\nmode = \"recurse\"\nbackground-queries = false\n\
+             [[upstream]]\nname = \"a\"\naddress = \"192.0.2.1\"\nzones = [\"a.test.\"]\n\
+             [[zone]]\nname = \"b.test.\"\nmode = \"forward\"\nupstreams = [\"192.0.2.2\"]\n\
+             [[zone]]\nname = \"c.test.\"\nmode = \"stub\"\nupstreams = [\"192.0.2.3\"]\n",
+        );
+        let settings = resolver(&config, &[]);
+        let options = &settings.recursion.as_ref().unwrap().options;
+        let names = |names: &[&str]| -> Vec<Name> {
+            names.iter().map(|name| name.parse().unwrap()).collect()
+        };
+        assert_eq!(options.forwarded, names(&["b.test.", "a.test."]));
+        assert_eq!(options.stubs[0].zone, names(&["c.test."])[0]);
+        assert_eq!(options.hints.len(), 26);
+        assert!(!options.prime, "a question that no client waits for");
+        let asked: Vec<&str> = settings.upstreams.iter().map(|u| &*u.name).collect();
+        assert_eq!(asked, ["a", "b.test. 192.0.2.2:53"]);
     }
 }

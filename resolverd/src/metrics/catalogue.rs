@@ -62,6 +62,10 @@ pub const CATALOGUE: &[&Described] = &[
     &CACHE_FLUSHES,
     &RESOLVER_FLIGHTS,
     &RESOLVER_FLIGHTS_SHED,
+    &RESOLVER_REPLIES_KNOWN,
+    &RESOLVER_DELEGATIONS,
+    &RESOLVER_SERVERS,
+    &RESOLVER_PRIMINGS,
     &UPSTREAM_DURATION,
     &UPSTREAM_QUERIES,
     &UPSTREAM_HEALTHY,
@@ -215,6 +219,35 @@ pub(super) const RESOLVER_FLIGHTS_SHED: Described = Described {
     labels: &[],
     help: "Questions answered SERVFAIL at once because of `resolve.queries-in-flight-max`.",
     question: "Do clients get failures because too much waits for upstreams?",
+};
+pub(super) const RESOLVER_REPLIES_KNOWN: Described = Described {
+    name: "resolverd_resolver_replies_known",
+    kind: "gauge",
+    labels: &[],
+    help: "Replies the resolver keeps for itself, with their DNSSEC records: links of aliases, \
+           addresses of servers.",
+    question: "What has recursion learnt?",
+};
+pub(super) const RESOLVER_DELEGATIONS: Described = Described {
+    name: "resolverd_resolver_delegations",
+    kind: "gauge",
+    labels: &[],
+    help: "Zones whose servers are remembered.",
+    question: "Does recursion begin at the root each time, or near the answer?",
+};
+pub(super) const RESOLVER_SERVERS: Described = Described {
+    name: "resolverd_resolver_servers",
+    kind: "gauge",
+    labels: &[],
+    help: "Addresses of servers whose times and habits are remembered.",
+    question: "How many servers does this node talk to?",
+};
+pub(super) const RESOLVER_PRIMINGS: Described = Described {
+    name: "resolverd_resolver_primings_total",
+    kind: "counter",
+    labels: &[],
+    help: "Times the root described itself (RFC 8109).",
+    question: "Are the root's servers known, or only the hints?",
 };
 pub(super) const UPSTREAM_DURATION: Described = Described {
     name: "resolverd_upstream_duration_seconds",

@@ -123,7 +123,7 @@ impl Shared {
             _ if in_kernel => "the kernel answers".to_owned(),
             (Some(entry), _) => format!("the daemon answers from its cache ({})", entry.source),
             (None, Some(zone)) => format!("the local zone {zone} answers"),
-            (None, None) => "an upstream is asked".to_owned(),
+            (None, None) => self.resolver.would_ask(name),
         };
         Explained { kernel, not_in_kernel, cache, zone, next }
     }

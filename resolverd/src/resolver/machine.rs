@@ -16,11 +16,13 @@
 //!   └──────────┘
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::BootTime;
-use crate::dns::{Answer, Ede, rcode};
+use crate::dns::Ede;
 
+use super::reply::Reply;
 use super::upstreams::{Candidate, UpstreamId};
 
 /// The state of one question.
@@ -33,7 +35,6 @@ pub struct Machine {
     current: usize,
     wake: BootTime,
     deadline: BootTime,
-    failure_ttl: Duration,
     /// The most telling reason so far why there is no answer.
     reason: Reason,
     done: bool,
@@ -49,7 +50,7 @@ struct Slot {
     asked: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     Udp,
     Tcp,
@@ -67,10 +68,17 @@ pub enum Input {
     Wake,
 }
 
+/// A reply, and which upstream gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub reply: Reply,
+    pub upstream: Arc<str>,
+}
+
 /// What can come of an attempt, other than silence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Came {
-    Answer(Answer),
+    Answer(Told),
     Truncated,
     NoEdns,
     /// An RCODE that is no answer, or what nobody can read.
@@ -82,8 +90,8 @@ pub enum Came {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     Ask(Ask),
-    /// Nothing comes after it.
-    Done(Answer),
+    /// Nothing comes after it. Without a reply, the reason why.
+    Done(Result<Told, Ede>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +117,7 @@ enum Reason {
 
 impl Machine {
     #[must_use]
-    pub fn new(
-        now: BootTime,
-        candidates: &[Candidate],
-        timeout: Duration,
-        failure_ttl: Duration,
-    ) -> Self {
+    pub fn new(now: BootTime, candidates: &[Candidate], timeout: Duration) -> Self {
         let slot = |&candidate: &Candidate| Slot {
             candidate,
             transport: Transport::Udp,
@@ -129,7 +132,6 @@ impl Machine {
             current: 0,
             wake: deadline,
             deadline,
-            failure_ttl,
             reason: if candidates.is_empty() { Reason::Nobody } else { Reason::Silence },
             done: false,
         }
@@ -159,9 +161,9 @@ impl Machine {
         let Some(&(at, with_edns)) = self.attempts.get(attempt) else { return };
         let slot = &mut self.slots[at];
         match came {
-            Came::Answer(answer) => {
+            Came::Answer(told) => {
                 self.done = true;
-                out.push(Output::Done(answer));
+                out.push(Output::Done(Ok(told)));
             }
             // RFC 7766 section 5. A slot that is asked over TCP already need not be so twice.
             Came::Truncated if slot.transport == Transport::Udp => {
@@ -231,9 +233,7 @@ impl Machine {
     fn fail(&mut self, out: &mut Vec<Output>) {
         self.done = true;
         let reason = std::mem::replace(&mut self.reason, Reason::Nobody);
-        // RFC 9520 section 3.2: failures are remembered as well.
-        let answer = Answer::empty(rcode::SERVFAIL, self.failure_ttl, Some(reason.into()));
-        out.push(Output::Done(answer));
+        out.push(Output::Done(Err(reason.into())));
     }
 }
 

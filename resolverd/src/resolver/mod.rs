@@ -1,13 +1,15 @@
-//! Asking others: a forwarding resolver.
+//! Asking others: upstreams, or the servers of each zone from the root down.
 //!
 //! The door. A [`Resolver`] takes a question and comes back with an answer, whatever happens:
 //! failures are SERVFAIL answers with an extended error (RFC 8914). It keeps no answers; that is
 //! the cache's work, for as long as [`Answer::life`] says.
 //!
 //! ```text
-//!   resolve ──▶ flights ──▶ upstreams ──▶ machine ──▶ wire ──▶ sockets
-//!               one for      whom to       what        octets   (driver)
-//!               each         ask           next
+//!   resolve ──▶ flights ──┬─▶ upstreams ──▶ machine ──┬─▶ wire ──▶ sockets
+//!               one for   │   whom to       what      │   octets   (driver)
+//!               each      │   ask           next      │
+//!                         └─▶ iterate: recursion ─────┘
+//!                             known: what was replied
 //! ```
 //!
 //! Each attempt uses a fresh socket with a random port and a random id. An upstream that leads
@@ -18,6 +20,9 @@
 pub mod dnssec;
 pub mod driver;
 pub mod flights;
+pub mod flushes;
+pub mod iterate;
+pub mod known;
 pub mod machine;
 pub mod reply;
 pub mod system;
@@ -31,6 +36,9 @@ use crate::dns::{Answer, Name, Query};
 use crate::metrics::Metrics;
 
 pub use driver::read_system_resolvers;
+pub use flushes::Flushed;
+pub use iterate::driver::Recursion;
+pub use iterate::{Options, Stub, hints};
 pub use reply::{Fetch, Reply};
 pub use system::exclude;
 pub use upstreams::{Health, UpstreamSpec, UpstreamState};
@@ -55,6 +63,8 @@ pub struct Settings {
     pub ipv6: bool,
     /// In the order in which they are asked until they are measured.
     pub upstreams: Vec<UpstreamSpec>,
+    /// How names are resolved that no upstream is for. None: not at all.
+    pub recursion: Option<Arc<Recursion>>,
 }
 
 /// Cheap to clone: all clones are one resolver.
@@ -80,10 +90,10 @@ impl Resolver {
         self.shared.resolve(query).await
     }
 
-    /// Who asks from now on gets no answer that was asked for before: call it when answers are
-    /// flushed. Those who wait already get theirs.
-    pub fn next_turn(&self) {
-        self.shared.next_turn();
+    /// Who asks from now on gets no answer that was asked for before, and what was flushed is
+    /// forgotten here as well. Those who wait already get theirs.
+    pub fn flushed(&self, what: &Flushed) {
+        self.shared.flushed(what);
     }
 
     /// Takes over new settings, if they are new. Questions under way end as they began. What is
@@ -104,6 +114,12 @@ impl Resolver {
     #[must_use]
     pub fn is_own_probe(&self, name: &Name) -> bool {
         self.shared.is_own_probe(name)
+    }
+
+    /// Who is asked about a name that no cache has, in one sentence.
+    #[must_use]
+    pub fn would_ask(&self, name: &Name) -> String {
+        self.shared.would_ask(name)
     }
 
     /// How the upstreams stand, in the order of the configuration.

@@ -5,11 +5,12 @@
 //! What is left is written anew, so that no octet of an upstream's header, OPT or layout gets
 //! into a cache.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dns::records::{self, Record, RecordError};
 use crate::dns::{Answer, Ede, Name, Query, Source, rcode, rtype};
+
+use super::reply::Reply;
 
 /// The bounds on how long an answer is believed, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +20,20 @@ pub struct TtlBounds {
     pub negative_ttl_max: u32,
 }
 
-/// What was asked, to compare with what comes.
+/// What was asked of an upstream, to compare with what comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     pub query: &'a Query,
     pub id: u16,
     /// Whether the question had an OPT.
     pub edns: bool,
-    pub upstream: &'a Arc<str>,
+}
+
+/// For whom an answer is written, and what is said of it.
+#[derive(Clone, Debug)]
+pub struct Terms<'a> {
+    pub query: &'a Query,
+    pub source: Source,
     pub bounds: TtlBounds,
     /// Seconds since 1970 modulo 2^32, which is how RRSIGs say when they expire.
     pub wall_secs: u32,
@@ -52,72 +59,154 @@ pub enum Reject {
 /// The question to an upstream. `edns_size` is what our OPT offers; without it there is none.
 #[must_use]
 pub fn question(query: &Query, id: u16, edns_size: Option<u16>) -> Vec<u8> {
+    let cd = if query.checking_disabled { FLAG_CD } else { 0 };
+    let opt = edns_size.map(|size| (size, query.dnssec_ok));
+    message(query.name.as_wire(), query.qtype, id, FLAG_RD | cd, opt)
+}
+
+/// A question to a server of a zone: RD is clear, for it is no resolver. `name` is in wire form,
+/// in the case it is to be sent in. With an OPT, DNSSEC records are asked for (RFC 3225).
+#[must_use]
+pub fn question_to_server(name: &[u8], qtype: u16, id: u16, edns_size: Option<u16>) -> Vec<u8> {
+    message(name, qtype, id, 0, edns_size.map(|size| (size, true)))
+}
+
+fn message(name: &[u8], qtype: u16, id: u16, flags: u16, opt: Option<(u16, bool)>) -> Vec<u8> {
     let mut wire = Vec::with_capacity(12 + 255 + 4 + 11);
     wire.extend_from_slice(&id.to_be_bytes());
-    let cd = if query.checking_disabled { FLAG_CD } else { 0 };
-    wire.extend_from_slice(&(FLAG_RD | cd).to_be_bytes());
-    for count in [1, 0, 0, u16::from(edns_size.is_some())] {
+    wire.extend_from_slice(&flags.to_be_bytes());
+    for count in [1, 0, 0, u16::from(opt.is_some())] {
         wire.extend_from_slice(&count.to_be_bytes());
     }
-    wire.extend_from_slice(query.name.as_wire());
-    wire.extend_from_slice(&query.qtype.to_be_bytes());
+    wire.extend_from_slice(name);
+    wire.extend_from_slice(&qtype.to_be_bytes());
     wire.extend_from_slice(&CLASS_IN.to_be_bytes());
-    if let Some(size) = edns_size {
+    if let Some((size, dnssec_ok)) = opt {
         // RFC 6891 section 6.1.2: the root, OPT, our size, RCODE and version 0, flags, no option.
         wire.push(0);
         wire.extend_from_slice(&rtype::OPT.to_be_bytes());
         wire.extend_from_slice(&size.to_be_bytes());
-        let flags: u32 = if query.dnssec_ok { OPT_DO } else { 0 };
+        let flags: u32 = if dnssec_ok { OPT_DO } else { 0 };
         wire.extend_from_slice(&flags.to_be_bytes());
         wire.extend_from_slice(&[0; 2]);
     }
     wire
 }
 
-/// Makes an answer of what came, or says why not.
-pub fn accept(asked: &Asked<'_>, message: &[u8]) -> Result<Answer, Reject> {
+/// What a reply has to repeat to be one.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    pub id: u16,
+    /// In wire form, in the case it was sent in.
+    pub name: &'a [u8],
+    pub qtype: u16,
+}
+
+/// A whole message that answers what was expected. What is in it is not judged yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// With the high bits that stand in the OPT (RFC 6891 section 6.1.3).
+    pub rcode: u16,
+    pub authoritative: bool,
+    /// TC: the sections are not read then.
+    pub truncated: bool,
+    pub recursive: bool,
+    /// Whether the question came back in the case it was sent in (draft "0x20").
+    pub same_case: bool,
+    /// Whether there is an OPT.
+    pub edns: bool,
+    /// The first extended error in it (RFC 8914).
+    pub ede: Option<Ede>,
+    /// Records of class IN; the OPT is not among them.
+    pub answer: Vec<Record>,
+    pub authority: Vec<Record>,
+    pub additional: Vec<Record>,
+}
+
+/// Reads a message, if it answers what was expected.
+pub fn read(expected: &Expected<'_>, message: &[u8]) -> Result<Message, Reject> {
     let header = Header::read(message)?;
-    let at = header.check(asked, message)?;
-    if header.flags & FLAG_TC != 0 {
-        return Err(Reject::Truncated);
+    let (at, same_case) = header.check(expected, message)?;
+    let flag = |flag: u16| header.flags & flag != 0;
+    let mut read = Message {
+        rcode: header.flags & FLAGS_RCODE,
+        authoritative: flag(FLAG_AA),
+        truncated: flag(FLAG_TC),
+        recursive: flag(FLAG_RA),
+        same_case,
+        ..Message::default()
+    };
+    if read.truncated {
+        return Ok(read);
     }
     let [_, an, ns, ar] = header.counts;
-    let (mut answers, at) = records::read(message, at, an)?;
-    let (mut authority, at) = records::read(message, at, ns)?;
+    let (answer, at) = records::read(message, at, an)?;
+    let (authority, at) = records::read(message, at, ns)?;
     let (additional, _) = records::read(message, at, ar)?;
-    let opt = additional.iter().find(|record| record.rtype == rtype::OPT);
-    match header.rcode(opt) {
+    if let Some(opt) = additional.iter().find(|record| record.rtype == rtype::OPT) {
+        read.rcode |= u16::from(opt.ttl.to_be_bytes()[0]) << 4;
+        read.edns = true;
+        read.ede = extended_error(opt);
+    }
+    let ours = |record: &Record| record.class == CLASS_IN && record.rtype != rtype::OPT;
+    read.answer = answer;
+    read.authority = authority;
+    read.additional = additional;
+    for section in [&mut read.answer, &mut read.authority, &mut read.additional] {
+        section.retain(ours);
+    }
+    Ok(read)
+}
+
+/// The reply in what an upstream said, or why there is none.
+pub fn accept(asked: &Asked<'_>, message: &[u8]) -> Result<Reply, Reject> {
+    let query = asked.query;
+    let expected = Expected { id: asked.id, name: query.name.as_wire(), qtype: query.qtype };
+    let came = read(&expected, message)?;
+    if came.truncated {
+        return Err(Reject::Truncated);
+    }
+    match came.rcode {
         0 | 3 => {}
         // BADVERS cannot come but for an OPT; the others are meant so by servers without EDNS.
         16 if asked.edns => return Err(Reject::NoEdns),
-        1 | 4 if asked.edns && opt.is_none() => return Err(Reject::NoEdns),
-        other => return Err(Reject::Rcode(other, opt.and_then(extended_error))),
+        1 | 4 if asked.edns && !came.edns => return Err(Reject::NoEdns),
+        other => return Err(Reject::Rcode(other, came.ede)),
     }
-    answers.retain(|record| record.class == CLASS_IN);
-    authority.retain(|record| record.class == CLASS_IN);
-
-    let chain = Chain::follow(asked.query, answers)?;
-    let nxdomain = header.rcode(opt) == u16::from(rcode::NXDOMAIN);
+    let nxdomain = came.rcode == u16::from(rcode::NXDOMAIN);
+    let chain = Chain::follow(query, came.answer)?;
     if nxdomain && chain.complete {
         return Err(Reject::Malformed("NXDOMAIN with the records that do not exist"));
     }
-    let refers = |record: &Record| record.rtype == rtype::NS;
-    let soa = authority.iter().any(|record| record.rtype == rtype::SOA);
-    let recursive = header.flags & FLAG_RA != 0;
-    if chain.kept.is_empty() && !nxdomain && !recursive && !soa && authority.iter().any(refers) {
+    let has = |rtype: u16| came.authority.iter().any(|record| record.rtype == rtype);
+    let refers = !came.recursive && has(rtype::NS) && !has(rtype::SOA);
+    if chain.kept.is_empty() && !nxdomain && refers {
         return Err(Reject::Referral);
     }
-    conclude(asked, chain, authority, if nxdomain { rcode::NXDOMAIN } else { rcode::NOERROR })
+    Ok(Reply {
+        rcode: if nxdomain { rcode::NXDOMAIN } else { rcode::NOERROR },
+        authoritative: came.authoritative,
+        answer: chain.kept,
+        authority: came.authority,
+        additional: Vec::new(),
+    })
+}
+
+/// Writes a reply as the answer to one client's question: the times are set, and without DO
+/// nothing is in it that only proves (RFC 4035 section 3.2.1).
+pub fn compose(terms: &Terms<'_>, reply: Reply) -> Result<Answer, Reject> {
+    let chain = Chain::follow(terms.query, reply.answer)?;
+    conclude(terms, chain, reply.authority, reply.rcode)
 }
 
 /// Sets the times and writes the answer.
 fn conclude(
-    asked: &Asked<'_>,
+    terms: &Terms<'_>,
     chain: Chain,
     authority: Vec<Record>,
     rcode: u8,
 ) -> Result<Answer, Reject> {
-    let TtlBounds { ttl_min, ttl_max, negative_ttl_max } = asked.bounds;
+    let TtlBounds { ttl_min, ttl_max, negative_ttl_max } = terms.bounds;
     let mut answers = chain.kept;
     for record in &mut answers {
         record.ttl = believable(record.ttl).max(ttl_min).min(ttl_max);
@@ -126,7 +215,7 @@ fn conclude(
     let mut cacheable = true;
     if chain.complete {
         // With DO, what proves that a wildcard was rightly expanded (RFC 4035 section 3.1.3.3).
-        if asked.query.dnssec_ok {
+        if terms.query.dnssec_ok {
             proofs = authority;
             proofs.retain(|record| is_denial(record, false));
         }
@@ -144,7 +233,7 @@ fn conclude(
         cacheable = limit.is_some();
         let soas = usize::from(soa.is_some());
         proofs.extend(soa);
-        if asked.query.dnssec_ok {
+        if terms.query.dnssec_ok {
             proofs.extend(authority.into_iter().filter(|record| is_denial(record, true)));
         }
         // The SOA says how long: its own TTL is shown as just that (RFC 2308 section 5).
@@ -158,10 +247,10 @@ fn conclude(
     let expiry = all().filter_map(Record::signature).filter_map(|(_, expires)| {
         // RFC 4034 section 3.1.5: serial numbers. One that is over is not ours to judge: either
         // the upstream did not validate, or our clock is wrong.
-        u32::try_from(expires.wrapping_sub(asked.wall_secs).cast_signed()).ok().filter(|&s| s > 0)
+        u32::try_from(expires.wrapping_sub(terms.wall_secs).cast_signed()).ok().filter(|&s| s > 0)
     });
     let life = if cacheable { expiry.fold(shortest, u32::min) } else { 0 };
-    let body = records::compose(&asked.query.name, [&answers, &proofs, &[]])?;
+    let body = records::compose(&terms.query.name, [&answers, &proofs, &[]])?;
     Ok(Answer {
         rcode,
         authoritative: false,
@@ -171,7 +260,7 @@ fn conclude(
         ttl_offsets: body.ttl_offsets,
         life: Duration::from_secs(life.into()),
         ede: None,
-        source: Source::Upstream(Arc::clone(asked.upstream)),
+        source: terms.source.clone(),
     })
 }
 
@@ -260,9 +349,10 @@ impl Header {
         Ok(Self { id: word(0), flags: word(2), counts: [word(4), word(6), word(8), word(10)] })
     }
 
-    /// Whether this answers what was asked; says where the records begin.
-    fn check(&self, asked: &Asked<'_>, message: &[u8]) -> Result<usize, Reject> {
-        if self.id != asked.id {
+    /// Whether this answers what was asked; says where the records begin, and whether the question
+    /// came back letter by letter.
+    fn check(&self, expected: &Expected<'_>, message: &[u8]) -> Result<(usize, bool), Reject> {
+        if self.id != expected.id {
             return Err(Reject::Foreign("another id"));
         }
         if self.flags & FLAG_QR == 0 {
@@ -274,7 +364,7 @@ impl Header {
         // Who cannot read a question cannot copy it.
         let unread = matches!(self.flags & FLAGS_RCODE, 1 | 4);
         match self.counts[0] {
-            0 if unread => return Ok(12),
+            0 if unread => return Ok((12, true)),
             1 => {}
             _ => return Err(Reject::Foreign("not one question")),
         }
@@ -282,17 +372,10 @@ impl Header {
         let (name, at) = records::read_name(message, 12).map_err(|_| other.clone())?;
         let end = at + 4;
         let fixed = message.get(at..end).ok_or(other.clone())?;
-        let query = asked.query;
-        let same = name.eq_ignore_ascii_case(query.name.as_wire())
-            && fixed[..2] == query.qtype.to_be_bytes()
+        let same = name.eq_ignore_ascii_case(expected.name)
+            && fixed[..2] == expected.qtype.to_be_bytes()
             && fixed[2..] == CLASS_IN.to_be_bytes();
-        if same { Ok(end) } else { Err(other) }
-    }
-
-    /// With the high bits that stand in the OPT (RFC 6891 section 6.1.3).
-    fn rcode(&self, opt: Option<&Record>) -> u16 {
-        let high = opt.map_or(0, |opt| opt.ttl.to_be_bytes()[0]);
-        u16::from(high) << 4 | self.flags & FLAGS_RCODE
+        if same { Ok((end, name == expected.name)) } else { Err(other) }
     }
 }
 
@@ -343,6 +426,7 @@ const EDE_TEXT_CHARS_MAX: usize = 100;
 
 const CLASS_IN: u16 = 1;
 const FLAG_QR: u16 = 0x8000;
+const FLAG_AA: u16 = 0x0400;
 const FLAGS_OPCODE: u16 = 0x7800;
 const FLAG_TC: u16 = 0x0200;
 const FLAG_RD: u16 = 0x0100;

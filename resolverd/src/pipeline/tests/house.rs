@@ -67,6 +67,7 @@ impl House {
                 ipv4: true,
                 ipv6: true,
                 upstreams: vec![upstream],
+                recursion: None,
             },
             Arc::clone(&metrics),
         );

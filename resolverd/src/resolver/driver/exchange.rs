@@ -5,7 +5,6 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use rand::TryRngCore;
 use rand::rngs::OsRng;
@@ -13,12 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::debug;
 
-use crate::clock::wall_now;
-use crate::dns::{Answer, Query};
+use crate::dns::Query;
 use crate::resolver::Settings;
 use crate::resolver::machine::{Ask, Transport};
+use crate::resolver::reply::Reply;
 use crate::resolver::upstreams::UpstreamSpec;
-use crate::resolver::wire::{self, Asked, Reject, TtlBounds};
+use crate::resolver::wire::{self, Asked, Reject};
 
 /// One question to one upstream.
 pub(super) struct Exchange {
@@ -39,7 +38,7 @@ pub(super) enum Trouble {
 }
 
 impl Exchange {
-    pub(super) async fn run(&self) -> Result<Answer, Trouble> {
+    pub(super) async fn run(&self) -> Result<Reply, Trouble> {
         let id = u16::from_be_bytes(random());
         let size = self.ask.edns.then_some(self.settings.edns_size);
         let question = wire::question(&self.query, id, size);
@@ -49,7 +48,7 @@ impl Exchange {
         }
     }
 
-    async fn over_udp(&self, id: u16, question: &[u8]) -> Result<Answer, Trouble> {
+    async fn over_udp(&self, id: u16, question: &[u8]) -> Result<Reply, Trouble> {
         let any: SocketAddr = match self.spec.address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -72,7 +71,7 @@ impl Exchange {
         Err(Trouble::Reject(Reject::Truncated))
     }
 
-    async fn over_tcp(&self, id: u16, question: &[u8]) -> Result<Answer, Trouble> {
+    async fn over_tcp(&self, id: u16, question: &[u8]) -> Result<Reply, Trouble> {
         let mut stream = TcpStream::connect(self.spec.address).await?;
         // A question has some 300 octets at most. In one segment: RFC 7766 section 8.
         let mut framed = (question.len() as u16).to_be_bytes().to_vec();
@@ -88,28 +87,14 @@ impl Exchange {
         .map_err(Trouble::Reject)
     }
 
-    fn accept(&self, id: u16, message: &[u8]) -> Result<Answer, Reject> {
-        let secs = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-        let wall = wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let asked = Asked {
-            query: &self.query,
-            id,
-            edns: self.ask.edns,
-            upstream: &self.spec.name,
-            bounds: TtlBounds {
-                ttl_min: secs(self.settings.ttl_min),
-                ttl_max: secs(self.settings.ttl_max),
-                negative_ttl_max: secs(self.settings.negative_ttl_max),
-            },
-            // RFC 4034 section 3.1.5 counts modulo 2^32.
-            wall_secs: wall.as_secs() as u32,
-        };
+    fn accept(&self, id: u16, message: &[u8]) -> Result<Reply, Reject> {
+        let asked = Asked { query: &self.query, id, edns: self.ask.edns };
         wire::accept(&asked, message)
     }
 }
 
 /// From the system's own generator: what nobody may guess.
-pub(super) fn random<const N: usize>() -> [u8; N] {
+pub fn random<const N: usize>() -> [u8; N] {
     let mut octets = [0; N];
     OsRng.try_fill_bytes(&mut octets).expect("the kernel has random octets once it is up");
     octets

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{Instant, sleep};
 
-use super::super::{Health, Resolver, Settings, UpstreamSpec};
+use super::super::{Health, Options, Recursion, Resolver, Settings, UpstreamSpec};
 use super::*;
 use crate::metrics::{Build, Metrics, Outcome};
 
@@ -133,6 +133,7 @@ fn settings(upstreams: &[(&str, SocketAddr)]) -> Settings {
         ipv4: true,
         ipv6: true,
         upstreams: upstreams.iter().map(spec).collect(),
+        recursion: None,
     }
 }
 
@@ -278,7 +279,7 @@ async fn the_second_upstream_answers_for_one_that_refuses() {
     let resolver = resolver(&[("refuses", refuses.address), ("good", good.address)]);
     let answer = resolver.resolve(query("a.test.")).await;
     assert_eq!(last(&answer), 2);
-    assert_eq!(answer.source, crate::dns::Source::Upstream("good".into()));
+    assert_eq!(answer.source, Source::Upstream("good".into()));
 }
 
 #[tokio::test]
@@ -455,4 +456,86 @@ fn the_systems_resolvers_are_read_with_their_scopes() {
     let expected = ["192.0.2.1:53", "[fe80::1%1]:53", "[2001:db8::1]:53"];
     assert_eq!(found, expected.map(|text| text.parse().unwrap()));
     assert!(read_system_resolvers(Path::new("/nonexistent")).is_err());
+}
+
+/// Recursion whose root is one of our upstreams: a server that knows all.
+fn recursion(root: SocketAddr, scramble: bool) -> Settings {
+    let options = Options {
+        hints: vec![(Name::root(), root.ip())],
+        prime: false,
+        minimise: true,
+        scramble,
+        harden_glue: true,
+        ipv4: true,
+        ipv6: false,
+        allow_server: Vec::new(),
+        stubs: Vec::new(),
+        forwarded: Vec::new(),
+        port: root.port(),
+        timeout: Duration::from_secs(1),
+        failure_ttl: Duration::from_secs(5),
+    };
+    let recursion =
+        Recursion { options: Arc::new(options), query_source: Vec::new(), edns_size: 1_232 };
+    Settings { recursion: Some(Arc::new(recursion)), ..settings(&[]) }
+}
+
+/// As a server of the zone: AA, and no recursion.
+fn authoritative(seen: &Seen, last: u8) -> Message {
+    let mut message = answer(seen, last);
+    message.metadata.recursion_available = false;
+    message.metadata.authoritative = true;
+    message
+}
+
+#[tokio::test]
+async fn recursion_asks_servers_in_random_case_without_rd_and_with_do() {
+    let server = Upstream::start(|seen| vec![Reply::Send(authoritative(seen, 7))]).await;
+    let metrics = metrics();
+    let resolver = Resolver::new(recursion(server.address, true), Arc::clone(&metrics));
+    let long = "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz";
+    let answer = resolver.resolve(query(&format!("{long}.test."))).await;
+    assert_eq!((answer.rcode, answer.counts), (0, [1, 0, 0]));
+    assert_eq!(answer.source, Source::Upstream(RECURSION.into()));
+    let seen = server.seen.lock().clone();
+    let last = seen.last().unwrap();
+    assert!(!last.query.metadata.recursion_desired);
+    assert!(last.query.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok));
+    let name = last.query.queries[0].name().to_ascii();
+    assert!(name.eq_ignore_ascii_case(&format!("{long}.test.")));
+    // Once in 2^52 it is all of one case.
+    assert!(name.chars().any(|c| c.is_ascii_uppercase()), "{name}");
+    assert!(name.chars().any(|c| c.is_ascii_lowercase()), "{name}");
+    assert!(metrics.upstream(RECURSION).queries(Outcome::Answer).get() >= 1);
+    // Who sets DO and asks the same costs no question.
+    let with_do = Query { dnssec_ok: true, ..query(&format!("{long}.test.")) };
+    assert_eq!(resolver.resolve(with_do).await.rcode, 0);
+    assert_eq!(server.asked(), seen.len());
+}
+
+#[tokio::test]
+async fn recursion_that_fails_is_remembered_for_the_configured_time() {
+    let server = Upstream::start(|seen| vec![Reply::Send(code(seen, ResponseCode::Refused))]).await;
+    let resolver = Resolver::new(recursion(server.address, false), metrics());
+    let answer = resolver.resolve(query("www.test.")).await;
+    assert_eq!((answer.rcode, answer.life), (rcode::SERVFAIL, Duration::from_secs(5)));
+    assert_eq!(answer.ede.map(|ede| ede.code), Some(22));
+    assert_eq!(
+        resolver.would_ask(&"www.test.".parse().unwrap()),
+        "recursion asks the root servers"
+    );
+}
+
+#[tokio::test]
+async fn recursion_over_tcp_is_used_when_an_answer_is_cut_short() {
+    let server = Upstream::start(|seen| {
+        let mut message = authoritative(seen, 9);
+        message.metadata.truncation = !seen.tcp;
+        vec![Reply::Send(message)]
+    })
+    .await;
+    let resolver = Resolver::new(recursion(server.address, true), metrics());
+    let answer = resolver.resolve(query("www.test.")).await;
+    assert_eq!((answer.rcode, answer.counts[0]), (0, 1));
+    assert!(server.seen.lock().iter().any(|seen| seen.tcp));
 }

@@ -1,11 +1,11 @@
 //! The transition table of a question, in virtual time.
 
 use super::*;
+use crate::dns::rcode;
 
 const A: UpstreamId = UpstreamId::test(1);
 const B: UpstreamId = UpstreamId::test(2);
 const TIMEOUT: Duration = Duration::from_secs(5);
-const FAILURE_TTL: Duration = Duration::from_secs(7);
 
 /// A machine, and what it did since it was last looked at.
 struct Rig {
@@ -16,7 +16,7 @@ struct Rig {
 impl Rig {
     fn new(candidates: &[Candidate]) -> Self {
         let now = BootTime(1_000_000_000);
-        Self { machine: Machine::new(now, candidates, TIMEOUT, FAILURE_TTL), now }
+        Self { machine: Machine::new(now, candidates, TIMEOUT), now }
     }
 
     fn step(&mut self, input: Input) -> Vec<String> {
@@ -46,9 +46,9 @@ fn show(output: &Output) -> String {
             let down = if ask.downgraded { " downgraded" } else { "" };
             format!("{} {name} {:?}{plain}{down}", ask.attempt, ask.transport).to_lowercase()
         }
-        Output::Done(answer) => match &answer.ede {
-            Some(ede) => format!("done {} {} {}", answer.rcode, ede.code, ede.text),
-            None => format!("done {}", answer.rcode),
+        Output::Done(result) => match result {
+            Err(ede) => format!("done 2 {} {}", ede.code, ede.text),
+            Ok(told) => format!("done {}", told.reply.rcode),
         },
     }
 }
@@ -58,7 +58,8 @@ fn candidate(id: UpstreamId) -> Candidate {
 }
 
 fn answer() -> Came {
-    Came::Answer(Answer::empty(rcode::NXDOMAIN, Duration::from_secs(9), None))
+    let reply = Reply { rcode: rcode::NXDOMAIN, ..Reply::default() };
+    Came::Answer(Told { reply, upstream: "a".into() })
 }
 
 fn refused() -> Came {
@@ -228,12 +229,4 @@ fn the_number_of_attempts_is_bounded_and_the_deadline_holds() {
     assert_eq!(asked - 1, ATTEMPTS_MAX);
     assert_eq!(last, ["done 2 22 no upstream answered in time"]);
     assert_eq!(rig.now, start + TIMEOUT);
-}
-
-#[test]
-fn a_failure_is_remembered_for_the_configured_time() {
-    let mut out = Vec::new();
-    Machine::new(BootTime(0), &[], TIMEOUT, FAILURE_TTL).step(BootTime(0), Input::Start, &mut out);
-    let [Output::Done(answer)] = &out[..] else { panic!("{out:?}") };
-    assert_eq!(answer.life, FAILURE_TTL);
 }

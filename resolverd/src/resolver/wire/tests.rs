@@ -65,9 +65,9 @@ fn reply(query: &Query, answers: &[&str], authority: &[&str]) -> Message {
 }
 
 fn accept_with(query: &Query, bounds: TtlBounds, message: &[u8]) -> Result<Answer, Reject> {
-    let upstream = "up".into();
-    let asked = Asked { query, id: 7, edns: true, upstream: &upstream, bounds, wall_secs: NOW };
-    accept(&asked, message)
+    let reply = accept(&Asked { query, id: 7, edns: true }, message)?;
+    let source = Source::Upstream("up".into());
+    compose(&Terms { query, source, bounds, wall_secs: NOW }, reply)
 }
 
 fn take(query: &Query, message: &Message) -> Result<Answer, Reject> {
@@ -346,9 +346,7 @@ fn rcodes_are_sorted_into_no_edns_and_ask_somebody_else() {
         let mut message = reply(&query, &[], &[]);
         message.metadata.response_code = code;
         message.edns = opt.then(Edns::new);
-        let upstream = "up".into();
-        let (id, bounds) = (7, BOUNDS);
-        let asked = Asked { query: &query, id, edns, upstream: &upstream, bounds, wall_secs: NOW };
+        let asked = Asked { query: &query, id: 7, edns };
         accept(&asked, &message.to_vec().unwrap()).unwrap_err()
     };
     use ResponseCode::{BADVERS, FormErr, NotImp, Refused, ServFail};
