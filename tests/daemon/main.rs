@@ -16,6 +16,7 @@ mod load;
 mod operator;
 mod prefetch;
 mod promotion;
+mod recursion;
 mod reload;
 mod restart;
 mod site;
