@@ -12,6 +12,7 @@
 //!
 //! [`ATTEMPTS_MAX`]: super::machine::ATTEMPTS_MAX
 
+mod answering;
 mod exchange;
 mod resolv_conf;
 
@@ -19,29 +20,25 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::clock::{boot_now, wall_now};
-use crate::dns::{Answer, Ede, Name, Query, Source, rcode, rtype};
+use crate::clock::boot_now;
+use crate::dns::{Answer, Ede, Name, Query, rcode, rtype};
 use crate::metrics::{Metrics, Outcome, UpstreamMetrics};
 
 use super::Settings;
 use super::flights::{Flights, Joined, Turn};
 use super::flushes::Flushed;
-use super::iterate::Way;
-use super::iterate::driver::{RECURSION, Recursor, Upstreams as AskUpstreams};
-use super::known::Found;
+use super::iterate::driver::{RECURSION, Recursor};
 use super::machine::{ATTEMPTS_MAX, Ask, Attempt, Came, Input, Machine, Output, Told, Transport};
-use super::reply::{Fetch, Reply};
 use super::upstreams::{Change, Report, UpstreamId, UpstreamState, Upstreams, is_probe};
-use super::wire::{self, Reject, Terms, TtlBounds};
+use super::wire::Reject;
 
 pub(super) use exchange::random;
 use exchange::{Exchange, Trouble};
@@ -113,105 +110,6 @@ impl Shared {
     pub(super) fn flushed(&self, what: &Flushed) {
         self.flights.lock().next_turn();
         self.recursor.flush(what);
-    }
-
-    /// One question, from whom to ask to the answer.
-    async fn fly(self: &Arc<Self>, query: &Arc<Query>) -> Answer {
-        let settings = self.settings.load_full();
-        let told = match &settings.recursion {
-            Some(recursion) if !self.is_forwarded(&query.name, &settings) => {
-                let fetch = Fetch { name: query.name.clone(), qtype: query.qtype };
-                let upstreams = self.upstreams_for(&settings);
-                let reply = self.recursor.fetch(fetch, recursion, &upstreams).await;
-                reply.map(|reply| Told { reply, upstream: RECURSION.into() })
-            }
-            _ => self.forward(query, &settings).await,
-        };
-        // What is here is a reply, with its DNSSEC records, or the reason why there is none; from
-        // here on it is one client's answer. Whoever validates does so between the two, and has
-        // `fetch` for the DS and DNSKEY records it needs.
-        self.answer(query, &settings, told)
-    }
-
-    /// A question of the resolver's own, by whatever way leads there; with DNSSEC records, and
-    /// unvalidated by upstreams.
-    #[expect(dead_code, reason = "validation asks by it for DS and DNSKEY; it joins in `fly`")]
-    pub(super) async fn fetch(self: &Arc<Self>, fetch: Fetch) -> Result<Reply, Ede> {
-        let settings = self.settings.load_full();
-        let upstreams = self.upstreams_for(&settings);
-        match &settings.recursion {
-            Some(recursion) if !self.is_forwarded(&fetch.name, &settings) => {
-                self.recursor.fetch(fetch, recursion, &upstreams).await
-            }
-            _ => upstreams(fetch).await,
-        }
-    }
-
-    fn is_forwarded(&self, name: &Name, settings: &Settings) -> bool {
-        let Some(recursion) = &settings.recursion else { return true };
-        recursion.options.way(name) == Way::Forward
-    }
-
-    /// How questions of the resolver's own reach upstreams: what they said is kept, like what
-    /// servers said.
-    fn upstreams_for(self: &Arc<Self>, settings: &Arc<Settings>) -> AskUpstreams {
-        let (shared, settings) = (Arc::clone(self), Arc::clone(settings));
-        Arc::new(move |fetch: Fetch| {
-            let (shared, settings) = (Arc::clone(&shared), Arc::clone(&settings));
-            async move {
-                let known = &shared.recursor.world().known;
-                let asked = boot_now();
-                match known.find(asked, &fetch) {
-                    Some(Found::Reply(reply)) => return Ok(reply),
-                    Some(Found::Failed(ede)) => return Err(ede),
-                    None => {}
-                }
-                let query = Arc::new(Query {
-                    name: fetch.name.clone(),
-                    qtype: fetch.qtype,
-                    dnssec_ok: true,
-                    checking_disabled: true,
-                    view: 0,
-                });
-                let told = shared.forward(&query, &settings).await;
-                let now = boot_now();
-                match &told {
-                    Ok(told) => known.keep(now, asked, &fetch, &told.reply),
-                    Err(ede) => {
-                        known.keep_failure(now, asked, &fetch, ede.clone(), settings.failure_ttl);
-                    }
-                }
-                told.map(|told| told.reply)
-            }
-            .boxed()
-        })
-    }
-
-    /// Writes what came as the answer to one client's question.
-    fn answer(&self, query: &Query, settings: &Settings, told: Result<Told, Ede>) -> Answer {
-        // RFC 9520 section 3.2: failures are remembered as well.
-        let fail = |ede| Answer::empty(rcode::SERVFAIL, settings.failure_ttl, Some(ede));
-        let Told { reply, upstream } = match told {
-            Ok(told) => told,
-            Err(ede) => return fail(ede),
-        };
-        let secs = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-        let wall = wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let terms = Terms {
-            query,
-            source: Source::Upstream(upstream),
-            bounds: TtlBounds {
-                ttl_min: secs(settings.ttl_min),
-                ttl_max: secs(settings.ttl_max),
-                negative_ttl_max: secs(settings.negative_ttl_max),
-            },
-            // RFC 4034 section 3.1.5 counts modulo 2^32.
-            wall_secs: wall.as_secs() as u32,
-        };
-        wire::compose(&terms, reply).unwrap_or_else(|reject| {
-            debug!(?reject, "a reply cannot be written as an answer");
-            fail(Ede { code: 0, text: "the reply cannot be written as an answer".to_owned() })
-        })
     }
 
     /// Asks upstreams.
@@ -443,16 +341,6 @@ impl Shared {
             warn!(%upstream, "upstream leads back to us and is not asked any more");
         }
         true
-    }
-
-    pub(super) fn would_ask(&self, name: &Name) -> String {
-        if self.is_forwarded(name, &self.settings.load()) {
-            return "an upstream is asked".to_owned();
-        }
-        match self.recursor.world().delegations.closest(boot_now(), name) {
-            Some(cut) => format!("recursion asks the servers of the zone {}", cut.zone),
-            None => "recursion asks the root servers".to_owned(),
-        }
     }
 
     pub(super) fn states(&self) -> Vec<UpstreamState> {

@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep};
 
 use super::super::{Health, Options, Recursion, Resolver, Settings, UpstreamSpec};
 use super::*;
+use crate::dns::Source;
 use crate::metrics::{Build, Metrics, Outcome};
+use crate::resolver::Fetch;
 
 /// What an upstream does with a question.
 type Script = Arc<dyn Fn(&Seen) -> Vec<Reply> + Send + Sync>;
@@ -538,4 +540,21 @@ async fn recursion_over_tcp_is_used_when_an_answer_is_cut_short() {
     let answer = resolver.resolve(query("www.test.")).await;
     assert_eq!((answer.rcode, answer.counts[0]), (0, 1));
     assert!(server.seen.lock().iter().any(|seen| seen.tcp));
+}
+
+#[tokio::test]
+async fn questions_of_the_resolvers_own_reach_upstreams_with_do_and_cd_and_are_kept() {
+    let upstream = Upstream::start(|seen| vec![Reply::Send(answer(seen, 5))]).await;
+    let shared = Shared::start(settings(&[("one", upstream.address)]), metrics());
+    let fetch = Fetch { name: "own.test.".parse().unwrap(), qtype: rtype::A };
+    for _ in 0..2 {
+        let reply = shared.fetch(fetch.clone()).await.unwrap();
+        assert_eq!((reply.rcode, reply.answer.len()), (0, 1));
+    }
+    let seen = upstream.seen.lock().clone();
+    let own: Vec<_> =
+        seen.iter().filter(|s| s.query.queries[0].name().to_ascii() == "own.test.").collect();
+    assert_eq!(own.len(), 1);
+    assert!(own[0].query.metadata.checking_disabled);
+    assert!(own[0].query.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok));
 }

@@ -1,0 +1,133 @@
+//! A question as a whole: which way it goes, and what is written of the reply.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt as _;
+use tracing::debug;
+
+use crate::clock::{boot_now, wall_now};
+use crate::dns::{Answer, Ede, Name, Query, Source, rcode};
+use crate::resolver::Settings;
+use crate::resolver::iterate::Way;
+use crate::resolver::iterate::driver::{RECURSION, Upstreams as AskUpstreams};
+use crate::resolver::known::Found;
+use crate::resolver::machine::Told;
+use crate::resolver::reply::{Fetch, Reply};
+use crate::resolver::wire::{self, Terms, TtlBounds};
+
+use super::Shared;
+
+impl Shared {
+    /// One question, from whom to ask to the answer.
+    pub(super) async fn fly(self: &Arc<Self>, query: &Arc<Query>) -> Answer {
+        let settings = self.settings.load_full();
+        let told = match &settings.recursion {
+            Some(recursion) if !self.is_forwarded(&query.name, &settings) => {
+                let fetch = Fetch { name: query.name.clone(), qtype: query.qtype };
+                let upstreams = self.upstreams_for(&settings);
+                let reply = self.recursor.fetch(fetch, recursion, &upstreams).await;
+                reply.map(|reply| Told { reply, upstream: RECURSION.into() })
+            }
+            _ => self.forward(query, &settings).await,
+        };
+        // What is here is a reply, with its DNSSEC records, or the reason why there is none; from
+        // here on it is one client's answer. Whoever validates does so between the two, and has
+        // `fetch` for the DS and DNSKEY records it needs.
+        self.answer(query, &settings, told)
+    }
+
+    /// A question of the resolver's own, by whatever way leads there; with DNSSEC records, and
+    /// unvalidated by upstreams.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "validation asks by it for DS and DNSKEY; it joins in `fly`")
+    )]
+    pub(in crate::resolver) async fn fetch(self: &Arc<Self>, fetch: Fetch) -> Result<Reply, Ede> {
+        let settings = self.settings.load_full();
+        let upstreams = self.upstreams_for(&settings);
+        match &settings.recursion {
+            Some(recursion) if !self.is_forwarded(&fetch.name, &settings) => {
+                self.recursor.fetch(fetch, recursion, &upstreams).await
+            }
+            _ => upstreams(fetch).await,
+        }
+    }
+
+    fn is_forwarded(&self, name: &Name, settings: &Settings) -> bool {
+        let Some(recursion) = &settings.recursion else { return true };
+        recursion.options.way(name) == Way::Forward
+    }
+
+    /// How questions of the resolver's own reach upstreams: what they said is kept, like what
+    /// servers said.
+    fn upstreams_for(self: &Arc<Self>, settings: &Arc<Settings>) -> AskUpstreams {
+        let (shared, settings) = (Arc::clone(self), Arc::clone(settings));
+        Arc::new(move |fetch: Fetch| {
+            let (shared, settings) = (Arc::clone(&shared), Arc::clone(&settings));
+            async move {
+                let known = &shared.recursor.world().known;
+                let asked = boot_now();
+                match known.find(asked, &fetch) {
+                    Some(Found::Reply(reply)) => return Ok(reply),
+                    Some(Found::Failed(ede)) => return Err(ede),
+                    None => {}
+                }
+                let query = Arc::new(Query {
+                    name: fetch.name.clone(),
+                    qtype: fetch.qtype,
+                    dnssec_ok: true,
+                    checking_disabled: true,
+                    view: 0,
+                });
+                let told = shared.forward(&query, &settings).await;
+                let now = boot_now();
+                match &told {
+                    Ok(told) => known.keep(now, asked, &fetch, &told.reply),
+                    Err(ede) => {
+                        known.keep_failure(now, asked, &fetch, ede.clone(), settings.failure_ttl);
+                    }
+                }
+                told.map(|told| told.reply)
+            }
+            .boxed()
+        })
+    }
+
+    /// Writes what came as the answer to one client's question.
+    fn answer(&self, query: &Query, settings: &Settings, told: Result<Told, Ede>) -> Answer {
+        // RFC 9520 section 3.2: failures are remembered as well.
+        let fail = |ede| Answer::empty(rcode::SERVFAIL, settings.failure_ttl, Some(ede));
+        let Told { reply, upstream } = match told {
+            Ok(told) => told,
+            Err(ede) => return fail(ede),
+        };
+        let secs = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        let wall = wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let terms = Terms {
+            query,
+            source: Source::Upstream(upstream),
+            bounds: TtlBounds {
+                ttl_min: secs(settings.ttl_min),
+                ttl_max: secs(settings.ttl_max),
+                negative_ttl_max: secs(settings.negative_ttl_max),
+            },
+            // RFC 4034 section 3.1.5 counts modulo 2^32.
+            wall_secs: wall.as_secs() as u32,
+        };
+        wire::compose(&terms, reply).unwrap_or_else(|reject| {
+            debug!(?reject, "a reply cannot be written as an answer");
+            fail(Ede { code: 0, text: "the reply cannot be written as an answer".to_owned() })
+        })
+    }
+
+    pub(in crate::resolver) fn would_ask(&self, name: &Name) -> String {
+        if self.is_forwarded(name, &self.settings.load()) {
+            return "an upstream is asked".to_owned();
+        }
+        match self.recursor.world().delegations.closest(boot_now(), name) {
+            Some(cut) => format!("recursion asks the servers of the zone {}", cut.zone),
+            None => "recursion asks the root servers".to_owned(),
+        }
+    }
+}
