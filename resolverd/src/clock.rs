@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::ops::Add;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -32,6 +32,33 @@ pub fn boot_now() -> BootTime {
 #[must_use]
 pub fn wall_now() -> SystemTime {
     SystemTime::now()
+}
+
+/// A wall-clock time as people read it: RFC 3339 in UTC. `{:.6}` adds microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Utc(pub SystemTime);
+
+/// By the civil calendar of Howard Hinnant's `civil_from_days`.
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+        // A `SystemTime` of Linux counts seconds in 63 bits: days have room to spare.
+        let z = days as i64 + 719_468;
+        let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+        let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+        let mp = (5 * doy + 2) / 153;
+        let day = doy - (153 * mp + 2) / 5 + 1;
+        let month = if mp < 10 { mp + 3 } else { mp - 9 };
+        let year = yoe + era * 400 + i64::from(month <= 2);
+        let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        if f.precision().is_some() {
+            write!(f, ".{:06}", since.subsec_micros())?;
+        }
+        f.write_str("Z")
+    }
 }
 
 impl BootTime {
@@ -94,6 +121,16 @@ mod tests {
             .unwrap();
         let ours = second.0 as f64 / 1e9;
         assert!((uptime - ours).abs() < 5.0, "{uptime} in /proc/uptime, {ours} by the clock");
+    }
+
+    #[test]
+    fn times_are_told_in_utc() {
+        let at = |secs| Utc(UNIX_EPOCH + Duration::from_secs(secs)).to_string();
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_795_167_045), "2026-11-20T09:30:45Z");
+        let fine = Utc(UNIX_EPOCH + Duration::from_nanos(1_000_042_999));
+        assert_eq!(format!("{fine:.6}"), "1970-01-01T00:00:01.000042Z");
     }
 
     #[test]
