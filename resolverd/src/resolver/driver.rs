@@ -33,6 +33,7 @@ use crate::dns::{Answer, Ede, Name, Query, rcode, rtype};
 use crate::metrics::{Metrics, Outcome, UpstreamMetrics};
 
 use super::Settings;
+use super::ear::Ear;
 use super::flights::{Flights, Joined, Turn};
 use super::flushes::Flushed;
 use super::iterate::driver::{RECURSION, Recursor};
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     sockets: Arc<Semaphore>,
     /// What recursion has learnt stays when the mode changes.
     recursor: Recursor,
+    ear: Ear,
     metrics: Arc<Metrics>,
 }
 
@@ -63,13 +65,14 @@ struct Board {
 
 impl Shared {
     pub(super) fn start(settings: Settings, metrics: Arc<Metrics>) -> Arc<Self> {
-        let sockets = Arc::new(Semaphore::new(SOCKETS_MAX));
+        let (sockets, ear) = (Arc::new(Semaphore::new(SOCKETS_MAX)), Ear::default());
         let shared = Arc::new(Self {
             flights: Mutex::new(Flights::new(settings.flights_max)),
             board: Mutex::new(Board { upstreams: Upstreams::default(), metrics: HashMap::new() }),
             settings: ArcSwap::from_pointee(settings),
-            recursor: Recursor::new(Arc::clone(&sockets), Arc::clone(&metrics)),
+            recursor: Recursor::new(Arc::clone(&sockets), ear.clone(), Arc::clone(&metrics)),
             sockets,
+            ear,
             metrics,
         });
         shared.take_over_upstreams();
@@ -172,8 +175,8 @@ impl Shared {
             }
             return;
         };
-        let exchange =
-            Exchange { ask, spec, query: Arc::clone(query), settings: Arc::clone(settings) };
+        let (query, settings) = (Arc::clone(query), Arc::clone(settings));
+        let exchange = Exchange { ask, spec, query, settings, ear: self.ear.clone() };
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let _permit = permit;
@@ -341,6 +344,10 @@ impl Shared {
             warn!(%upstream, "upstream leads back to us and is not asked any more");
         }
         true
+    }
+
+    pub(super) fn ear(&self) -> &Ear {
+        &self.ear
     }
 
     pub(super) fn states(&self) -> Vec<UpstreamState> {

@@ -19,6 +19,7 @@
 
 pub mod dnssec;
 pub mod driver;
+pub mod ear;
 pub mod flights;
 pub mod flushes;
 pub mod iterate;
@@ -36,6 +37,7 @@ use crate::dns::{Answer, Name, Query};
 use crate::metrics::Metrics;
 
 pub use driver::read_system_resolvers;
+pub use ear::Heard;
 pub use flushes::Flushed;
 pub use iterate::driver::Recursion;
 pub use iterate::{Options, Stub, hints};
@@ -120,6 +122,12 @@ impl Resolver {
     #[must_use]
     pub fn would_ask(&self, name: &Name) -> String {
         self.shared.would_ask(name)
+    }
+
+    /// Has `listener` told of each message to and from upstreams. It is called in their midst, and
+    /// must not wait. The first listener stays.
+    pub fn listen(&self, listener: impl Fn(&Heard<'_>) + Send + Sync + 'static) {
+        self.shared.ear().listen(listener);
     }
 
     /// How the upstreams stand, in the order of the configuration.

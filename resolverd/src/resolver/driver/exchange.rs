@@ -10,10 +10,12 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::dns::Query;
 use crate::resolver::Settings;
+use crate::resolver::ear::{Ear, Heard};
 use crate::resolver::machine::{Ask, Transport};
 use crate::resolver::reply::Reply;
 use crate::resolver::upstreams::UpstreamSpec;
@@ -25,6 +27,7 @@ pub(super) struct Exchange {
     pub(super) spec: UpstreamSpec,
     pub(super) query: Arc<Query>,
     pub(super) settings: Arc<Settings>,
+    pub(super) ear: Ear,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +60,11 @@ impl Exchange {
         let socket = UdpSocket::bind(any).await.map_err(Trouble::Here)?;
         socket.connect(self.spec.address).await?;
         socket.send(question).await?;
+        let sent = self.sent(question, false);
         let mut datagram = vec![0; usize::from(self.settings.edns_size).max(DATAGRAM_OCTETS_MIN)];
         for _ in 0..FOREIGN_MAX {
             let length = socket.recv(&mut datagram).await?;
+            self.came(&datagram[..length], false, sent);
             match self.accept(id, &datagram[..length]) {
                 Err(Reject::Foreign(reason)) => {
                     debug!(upstream = &*self.spec.name, reason, "foreign datagram");
@@ -77,14 +82,27 @@ impl Exchange {
         let mut framed = (question.len() as u16).to_be_bytes().to_vec();
         framed.extend_from_slice(question);
         stream.write_all(&framed).await?;
+        let sent = self.sent(question, true);
         let length = stream.read_u16().await?;
         let mut message = vec![0; usize::from(length)];
         stream.read_exact(&mut message).await?;
+        self.came(&message, true, sent);
         match self.accept(id, &message) {
             Err(Reject::Truncated) => Err(Reject::Malformed("truncated over TCP")),
             result => result,
         }
         .map_err(Trouble::Reject)
+    }
+
+    fn sent(&self, message: &[u8], stream: bool) -> Instant {
+        self.ear.hears(&Heard { server: self.spec.address, stream, message, took: None });
+        Instant::now()
+    }
+
+    /// Also what is not believed afterwards: somebody sent it.
+    fn came(&self, message: &[u8], stream: bool, sent: Instant) {
+        let took = Some(sent.elapsed());
+        self.ear.hears(&Heard { server: self.spec.address, stream, message, took });
     }
 
     fn accept(&self, id: u16, message: &[u8]) -> Result<Reply, Reject> {

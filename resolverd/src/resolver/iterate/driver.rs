@@ -25,6 +25,7 @@ use crate::clock::boot_now;
 use crate::dns::{Ede, Name, rtype};
 use crate::metrics::{Metrics, Outcome};
 use crate::resolver::driver::random;
+use crate::resolver::ear::Ear;
 use crate::resolver::flushes::Flushed;
 use crate::resolver::reply::{Fetch, Reply};
 
@@ -53,6 +54,7 @@ struct Shared {
     world: World,
     exchanges: Mutex<HashMap<Ask, WeakShared<BoxFuture<'static, Came>>>>,
     sockets: Arc<Semaphore>,
+    ear: Ear,
     metrics: Arc<Metrics>,
     priming: AtomicBool,
 }
@@ -62,12 +64,13 @@ pub type Upstreams = Arc<dyn Fn(Fetch) -> BoxFuture<'static, Result<Reply, Ede>>
 
 impl Recursor {
     #[must_use]
-    pub fn new(sockets: Arc<Semaphore>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(sockets: Arc<Semaphore>, ear: Ear, metrics: Arc<Metrics>) -> Self {
         let world = World::new(KNOWN_OCTETS_MAX);
         let shared = Shared {
             world,
             exchanges: Mutex::default(),
             sockets,
+            ear,
             metrics,
             priming: AtomicBool::new(false),
         };
@@ -195,7 +198,7 @@ impl Berth {
             return Came::NoSocket;
         };
         let started = Instant::now();
-        let exchange = Exchange { ask: &self.key, recursion };
+        let exchange = Exchange { ask: &self.key, recursion, ear: &self.shared.ear };
         let Ok(came) = timeout(recursion.options.timeout, exchange.run()).await else {
             metrics.queries(Outcome::Timeout).inc();
             // Silence is no news: who waits has his own time. Nobody joins any more.

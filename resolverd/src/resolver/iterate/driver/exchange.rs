@@ -7,9 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::resolver::driver::random;
+use crate::resolver::ear::{Ear, Heard};
 use crate::resolver::iterate::machine::{Ask, Came};
 use crate::resolver::machine::Transport;
 use crate::resolver::wire::{self, Expected, Message, Reject};
@@ -19,6 +21,7 @@ use super::Recursion;
 pub(super) struct Exchange<'a> {
     pub(super) ask: &'a Ask,
     pub(super) recursion: &'a Recursion,
+    pub(super) ear: &'a Ear,
 }
 
 impl Exchange<'_> {
@@ -47,10 +50,12 @@ impl Exchange<'_> {
         let socket = UdpSocket::bind((self.source(), 0)).await?;
         socket.connect(self.ask.server).await?;
         socket.send(question).await?;
+        let sent = self.sent(question, false);
         let size = usize::from(self.recursion.edns_size).max(DATAGRAM_OCTETS_MIN);
         let mut datagram = vec![0; size];
         for _ in 0..FOREIGN_MAX {
             let length = socket.recv(&mut datagram).await?;
+            self.came(&datagram[..length], false, sent);
             match wire::read(expected, &datagram[..length]) {
                 Ok(message) => return Ok(Came::Message(message)),
                 Err(Reject::Foreign(reason)) => {
@@ -73,14 +78,27 @@ impl Exchange<'_> {
         let mut framed = (question.len() as u16).to_be_bytes().to_vec();
         framed.extend_from_slice(question);
         stream.write_all(&framed).await?;
+        let sent = self.sent(question, true);
         let length = stream.read_u16().await?;
         let mut octets = vec![0; usize::from(length)];
         stream.read_exact(&mut octets).await?;
+        self.came(&octets, true, sent);
         Ok(match wire::read(expected, &octets) {
             // Who connects is not forged for: letters need not be compared.
             Ok(message) => Came::Message(Message { same_case: true, ..message }),
             Err(_) => Came::Unreadable,
         })
+    }
+
+    fn sent(&self, message: &[u8], stream: bool) -> Instant {
+        self.ear.hears(&Heard { server: self.ask.server, stream, message, took: None });
+        Instant::now()
+    }
+
+    /// Also what is not believed afterwards: somebody sent it.
+    fn came(&self, message: &[u8], stream: bool, sent: Instant) {
+        let took = Some(sent.elapsed());
+        self.ear.hears(&Heard { server: self.ask.server, stream, message, took });
     }
 
     /// Our address of the server's family.
