@@ -30,7 +30,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, level_filters::LevelFilter, warn};
 
 use crate::cache::Cache;
-use crate::clock::wall_now;
+use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{Config, ConfigError, LogFormat, LogLevel, reload};
 use crate::control::reports::DetachReport;
 use crate::control::{api, exporter, notify, socket};
@@ -40,11 +40,12 @@ use crate::kernel::netlink::{Snapshot, Watcher};
 use crate::kernel::object::Unavailable;
 use crate::kernel::{FastPath, Memory, driver, events};
 use crate::log::{self, Log};
-use crate::metrics::{Build, Metrics, ReloadResult};
+use crate::metrics::{self, Build, Metrics, ReloadResult};
 use crate::pipeline::Pipeline;
-use crate::resolver::Resolver;
+use crate::resolver::{Heard, Resolver};
 use crate::server::Server;
 use crate::server::addresses::{Interfaces, expand};
+use crate::tap::{Exchanged, Tap};
 
 /// The state of things is looked at so often: resolv.conf, flushes to forget.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -63,6 +64,7 @@ pub fn run(config: Option<&Path>) -> Result<()> {
         LogFormat::Json => log::Format::Json,
     };
     let log = log::start(level(&loaded), format)?;
+    log::set_client_prefix(meaning::client_prefix(&loaded));
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -89,6 +91,7 @@ struct Joined {
     fast: Arc<dyn FastPath>,
     resolver: Resolver,
     pipeline: Arc<Pipeline>,
+    tap: Tap,
     server: Server<Pipeline>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     /// One change of configuration at a time.
@@ -121,11 +124,14 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     let settings = meaning::resolver(&config, &system_resolvers(&listen));
     let resolver = Resolver::new(settings, Arc::clone(&metrics));
     let cache = Cache::new(meaning::cache(&config), Arc::clone(&metrics));
+    let tap = Tap::new(meaning::tap(&config, &host_name()), Arc::clone(&metrics));
+    resolver.listen(tell_of_upstreams(tap.clone()));
     let pipeline = Arc::new(Pipeline::new(
         cache,
         Arc::clone(&fast),
         resolver.clone(),
         policy,
+        tap.clone(),
         Arc::clone(&metrics),
     ));
 
@@ -157,6 +163,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         fast,
         resolver,
         pipeline,
+        tap,
         server,
         snapshot: watcher.seen.clone(),
         changing: tokio::sync::Mutex::default(),
@@ -200,9 +207,22 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     notify::stopping();
     info!("stopping: the kernel goes on with what it has until the lease is over");
     joined.server.stop().await;
+    joined.tap.stop().await;
     stop.send_replace(true);
     drop(control_file);
     Ok(())
+}
+
+/// Tells the tap what upstreams are asked and say.
+fn tell_of_upstreams(tap: Tap) -> impl Fn(&Heard<'_>) + Send + Sync + 'static {
+    move |heard| {
+        if tap.hears_upstreams() {
+            let Heard { server, stream, message, took } = *heard;
+            let transport = if stream { metrics::Transport::Tcp } else { metrics::Transport::Udp };
+            let exchanged = Exchanged { upstream: server, transport, message, took };
+            tap.exchanged(&exchanged, wall_now());
+        }
+    }
 }
 
 /// The watcher of interfaces, or nothing where netlink is denied.
@@ -298,6 +318,10 @@ async fn follow_events(joined: Arc<Joined>, ring: aya::maps::RingBuf<aya::maps::
             query.iter().for_each(|query| joined.pipeline.on_prefetch(query));
         } else {
             samples.inc();
+            if joined.tap.hears_answers() {
+                let ago = boot_now().saturating_since(BootTime(event.at));
+                joined.tap.kernel_hit(event, wall_now() - ago);
+            }
             query.iter().for_each(|query| joined.pipeline.on_sample(query));
         }
     })
@@ -312,6 +336,8 @@ impl Joined {
     async fn reload(&self) -> Result<reload::Changes, ConfigError> {
         let _alone = self.changing.lock().await;
         notify::reloading();
+        // Whatever becomes of the configuration: its file was moved away.
+        self.tap.reopen();
         let done = Config::load(self.file.as_deref()).and_then(|config| self.take_up(config));
         let result = match &done {
             Ok(changes) if changes.is_empty() => {
@@ -364,6 +390,8 @@ impl Joined {
         self.pipeline.cache().reconfigure(meaning::cache(&config));
         self.resolver.reconfigure(meaning::resolver(&config, &system_resolvers(&listen)));
         self.resolver.look_for_loops();
+        log::set_client_prefix(meaning::client_prefix(&config));
+        self.tap.reconfigure(meaning::tap(&config, &host_name()));
         self.log.set_level(level(&config));
         self.config.store(Arc::new(config));
         *self.loaded_at.lock() = wall_now();
@@ -478,6 +506,11 @@ fn system_resolvers(listen: &[SocketAddr]) -> Vec<SocketAddr> {
             Vec::new()
         }
     }
+}
+
+/// What this machine calls itself.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn level(config: &Config) -> LevelFilter {

@@ -13,3 +13,4 @@ pub mod pipeline;
 pub mod policy;
 pub mod resolver;
 pub mod server;
+pub mod tap;

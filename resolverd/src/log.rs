@@ -2,7 +2,9 @@
 //!
 //! Lines that a packet or a peer can cause are limited at their site: [`limited!`] lets a few
 //! through, counts the rest, and says so with the next line that passes. What is worth a line
-//! is for the rooms to decide.
+//! is for the rooms to decide. A client in a line is written as [`client`] shows it.
+
+mod clients;
 
 use std::io::{self, IsTerminal as _};
 use std::sync::LazyLock;
@@ -16,6 +18,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
+
+pub use clients::{ClientPrefix, Shown, client, set_client_prefix};
 
 /// Logs at this level if the site has said little lately; for what packets and peers can cause.
 ///

@@ -68,6 +68,12 @@ pub struct Metrics {
     pub server_tcp_refused: IntCounter,
     addresses: [IntGauge; AddressState::COUNT],
 
+    tap_records: [IntCounter; TapOutlet::COUNT],
+    tap_dropped: [[IntCounter; TapDropped::COUNT]; TapOutlet::COUNT],
+    /// From the configuration; 0 is off.
+    pub tap_query_sampling_ratio: Gauge,
+    pub tap_dnstap_connected: IntGauge,
+
     config_reloads: [IntCounter; ReloadResult::COUNT],
     log_suppressed: Arc<Snapshot>,
 }
@@ -162,6 +168,15 @@ impl Metrics {
                 let states = gauges(r, &SERVER_ADDRESSES);
                 each(AddressState::ALL, |s| states.with_label_values(&[s.as_str()]))
             },
+            tap_records: labelled(r, &TAP_RECORDS, TapOutlet::ALL, |o| o.as_str()),
+            tap_dropped: {
+                let dropped = counters(r, &TAP_DROPPED);
+                each(TapOutlet::ALL, |o| {
+                    each(TapDropped::ALL, |d| dropped.with_label_values(&[o.as_str(), d.as_str()]))
+                })
+            },
+            tap_query_sampling_ratio: float_gauge(r, &TAP_QUERY_SAMPLING_RATIO),
+            tap_dnstap_connected: gauge(r, &TAP_DNSTAP_CONNECTED),
             config_reloads: labelled(r, &CONFIG_RELOADS, ReloadResult::ALL, |x| x.as_str()),
             log_suppressed: Snapshot::register(r, &LOG_SUPPRESSED),
             registry,
@@ -240,6 +255,18 @@ impl Metrics {
     #[must_use]
     pub fn kernel_entries_published(&self, class: SizeClass) -> &IntCounter {
         &self.entries_published[class as usize]
+    }
+
+    // ---- tap ----
+
+    #[must_use]
+    pub fn tap_records(&self, outlet: TapOutlet) -> &IntCounter {
+        &self.tap_records[outlet as usize]
+    }
+
+    #[must_use]
+    pub fn tap_dropped(&self, outlet: TapOutlet, reason: TapDropped) -> &IntCounter {
+        &self.tap_dropped[outlet as usize][reason as usize]
     }
 
     // ---- cache, config, log ----

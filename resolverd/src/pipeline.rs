@@ -15,6 +15,7 @@ pub mod explain;
 mod keeping;
 mod refusal;
 mod reply;
+mod telling;
 mod under_way;
 mod whole;
 
@@ -38,6 +39,7 @@ use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, Rcode};
 use crate::policy::acl::{Acl, Verdict};
 use crate::policy::local_zones::{LocalZones, ZoneError, ZoneSpec};
 use crate::resolver::{Flushed, Resolver};
+use crate::tap::Tap;
 
 use bench::{BENCH, Bench};
 use driver::Background;
@@ -81,6 +83,8 @@ pub struct Pending {
     message: Box<[u8]>,
     transport: Transport,
     started: BootTime,
+    /// For who is told of its answer.
+    told: Option<Box<Client>>,
 }
 
 /// What can change while the daemon runs, apart from the parts' own settings.
@@ -106,6 +110,7 @@ struct Shared {
     policy: ArcSwap<Policy>,
     under_way: UnderWay,
     background: Background,
+    tap: Tap,
     metrics: Arc<Metrics>,
 }
 
@@ -117,11 +122,12 @@ impl Pipeline {
         fast: Arc<dyn FastPath>,
         resolver: Resolver,
         policy: Policy,
+        tap: Tap,
         metrics: Arc<Metrics>,
     ) -> Self {
         let policy = ArcSwap::from_pointee(policy);
         let (under_way, background) = (UnderWay::default(), Background::here());
-        let shared = Shared { cache, fast, resolver, policy, under_way, background, metrics };
+        let shared = Shared { cache, fast, resolver, policy, under_way, background, tap, metrics };
         Self { shared: Arc::new(shared) }
     }
 
@@ -129,12 +135,17 @@ impl Pipeline {
     pub fn begin(&self, message: &[u8], client: &Client, out: &mut Vec<u8>) -> Begun<Pending> {
         let now = boot_now();
         out.clear();
-        BENCH.with_borrow_mut(|bench| self.shared.begin(bench, message, client, now, out))
+        let mut begun =
+            BENCH.with_borrow_mut(|bench| self.shared.begin(bench, message, client, now, out));
+        if self.shared.tap.hears_clients() {
+            self.shared.tell_begun(message, client, now, &mut begun, out);
+        }
+        begun
     }
 
     /// The rest of the way: asks others. `out` is cleared and filled, always with a reply.
     pub async fn finish(&self, pending: Pending, out: &mut Vec<u8>) {
-        let Pending { question, query, message, transport, started } = pending;
+        let Pending { question, query, message, transport, started, told } = pending;
         let shared = &self.shared;
         let answer = shared.look_up(question.key, &query).await;
         let limits = shared.policy.load().limits(transport);
@@ -142,6 +153,9 @@ impl Pipeline {
         out.clear();
         BENCH.with_borrow_mut(|bench| shared.say(bench, &call, &question, &query, &answer, out));
         shared.count(&call, answered_by(&answer.source), out);
+        if let Some(client) = told {
+            shared.tell_answer(&message, &client, started, out);
+        }
     }
 
     /// Takes over a new policy. What local zones said before is forgotten where they changed.
@@ -278,7 +292,7 @@ impl Shared {
             return Begun::Reply;
         }
         let message = message[..HEADER_LEN + question_len(question.name_len)].into();
-        Begun::Pending(Pending { question, query, message, transport, started: now })
+        Begun::Pending(Pending { question, query, message, transport, started: now, told: None })
     }
 
     /// Reads what the contract's parser passed. An oddly written question is then in its place
@@ -341,6 +355,9 @@ impl Shared {
     ) {
         let now = boot_now().0;
         let Bench { desk, words, .. } = bench;
+        if self.tap.hears_answers() {
+            telling::note_source(&answer.source);
+        }
         let mut text = answer.ede.as_ref().map_or("", |ede| &ede.text);
         let head = self.cache.build(query, answer, now, words).or_else(|error| {
             debug!(?error, "an answer cannot be kept or sent");
@@ -377,6 +394,9 @@ impl Shared {
     }
 
     fn observe(&self, call: &Call<'_>, by: AnsweredBy, rcode: Rcode) {
+        if self.tap.hears_answers() {
+            telling::note(by);
+        }
         self.metrics.queries(call.transport.label(), by, rcode).inc();
         let took = boot_now().saturating_since(call.started);
         self.metrics.query_duration(by).observe(took.as_secs_f64());

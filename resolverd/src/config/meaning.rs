@@ -17,9 +17,9 @@ use super::recursion::{self, Delegated};
 use super::spec::{self, Number, Spec, Text};
 use super::values;
 use super::{
-    Acl, Cache, Config, Control, Kernel, KernelMode, Listen, Log, LogFormat, LogLevel, LogTarget,
-    Metrics, Problem, Protocol, Record, Resolve, ResolveMode, Server, Upstream, UpstreamFrom, Zone,
-    ZoneKind,
+    Acl, Cache, Config, Control, Dnstap, DnstapReceiver, DnstapText, Kernel, KernelMode, Listen,
+    Log, LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem, Protocol, Queries, QueryTarget,
+    Record, Resolve, ResolveMode, Server, Upstream, UpstreamFrom, Zone, ZoneKind,
 };
 
 /// What `spec` means. `state_dir` takes the place of the default one, not of a written one.
@@ -45,6 +45,8 @@ pub fn of(
         metrics: Metrics { listen: metrics_listen(r, &spec.metrics) },
         control: Control { socket: r.socket_path("control.socket", &spec.control.socket) },
         log: log(r, &spec.log),
+        privacy: Privacy { client_prefix: client_prefix(r, &spec.privacy) },
+        dnstap: dnstap(r, &spec.dnstap),
     };
     fits_together(r, spec, &config);
     if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
@@ -352,10 +354,60 @@ fn log(r: &mut Reader<'_>, spec: &spec::Log) -> Log {
         ("trace", LogLevel::Trace),
     ];
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let queries = [("off", Queries::Off), ("sampled", Queries::Sampled), ("all", Queries::All)];
     Log {
         level: r.one_of("log.level", &spec.level, &levels),
         format: r.one_of("log.format", &spec.format, &formats),
         target: r.one_of("log.target", &spec.target, &[("stderr", LogTarget::Stderr)]),
+        queries: r.one_of("log.queries", &spec.queries, &queries),
+        query_sampling: r.number("log.query-sampling", &spec.query_sampling, 1..=1_000_000) as u32,
+        query_target: r
+            .value("log.query-target", &spec.query_target, values::query_target)
+            .unwrap_or(QueryTarget::Stderr),
+    }
+}
+
+fn client_prefix(r: &mut Reader<'_>, spec: &spec::Privacy) -> (u8, u8) {
+    let read = r.value("privacy.client-prefix", &spec.client_prefix, values::client_prefix);
+    read.unwrap_or((0, 0))
+}
+
+fn dnstap(r: &mut Reader<'_>, spec: &spec::Dnstap) -> Dnstap {
+    let is_on = |text: &Text| text.get_ref() != "off";
+    let socket = is_on(&spec.socket).then(|| r.socket_path("dnstap.socket", &spec.socket));
+    let address = match is_on(&spec.address) {
+        true => r.value("dnstap.address", &spec.address, values::receiver),
+        false => None,
+    };
+    if is_on(&spec.socket) && is_on(&spec.address) {
+        r.refuse(
+            r.written(&[&spec.address, &spec.socket]),
+            "`dnstap.socket` and `dnstap.address` are both there, and dnstap goes to one \
+             receiver; write `socket = \"off\"` or `address = \"off\"` instead",
+        );
+    }
+    r.not_empty("dnstap.messages", &spec.messages, "[\"client-query\", \"client-response\"]");
+    let text = |text: &Text| match text.get_ref().as_str() {
+        "auto" => DnstapText::Auto,
+        "off" => DnstapText::Off,
+        text => DnstapText::Text(text.to_owned()),
+    };
+    for (key, text) in [("identity", &spec.identity), ("version", &spec.version)] {
+        if text.get_ref().is_empty() || text.get_ref().len() > DNSTAP_TEXT_MAX {
+            r.refuse(
+                text.span(),
+                format!(
+                    "`dnstap.{key}` is \"auto\", \"off\", or up to {DNSTAP_TEXT_MAX} octets of \
+                     text; write `{key} = \"auto\"` instead"
+                ),
+            );
+        }
+    }
+    Dnstap {
+        receiver: socket.map(DnstapReceiver::Socket).or(address.map(DnstapReceiver::Address)),
+        messages: r.each_once("dnstap.messages", spec.messages.get_ref(), values::dnstap_message),
+        identity: text(&spec.identity),
+        version: text(&spec.version),
     }
 }
 
@@ -455,3 +507,5 @@ const RECORDS_MAX: usize = 100_000;
 const PREFIXES_MAX: usize = 10_000;
 /// A name is a label of metrics, and a field of log lines.
 const NAME_MAX: usize = 64;
+/// It goes with every message that is sent.
+const DNSTAP_TEXT_MAX: usize = 255;

@@ -43,6 +43,8 @@ pub struct Config {
     pub metrics: Metrics,
     pub control: Control,
     pub log: Log,
+    pub privacy: Privacy,
+    pub dnstap: Dnstap,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -213,6 +215,10 @@ pub struct Log {
     pub level: LogLevel,
     pub format: LogFormat,
     pub target: LogTarget,
+    pub queries: Queries,
+    /// With [`Queries::Sampled`], one in so many answers of the daemon is written.
+    pub query_sampling: u32,
+    pub query_target: QueryTarget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +239,77 @@ pub enum LogFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogTarget {
     Stderr,
+}
+
+/// Which answers the query log has a line for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queries {
+    Off,
+    Sampled,
+    All,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryTarget {
+    Stderr,
+    File(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Privacy {
+    /// Bits of IPv4 and of IPv6 addresses of clients that are shown; 32 and 128 is whole.
+    pub client_prefix: (u8, u8),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dnstap {
+    /// None: off.
+    pub receiver: Option<DnstapReceiver>,
+    /// At least one; each once.
+    pub messages: Vec<DnstapMessage>,
+    pub identity: DnstapText,
+    pub version: DnstapText,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DnstapReceiver {
+    Socket(PathBuf),
+    Address(SocketAddr),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DnstapMessage {
+    ClientQuery,
+    ClientResponse,
+    ResolverQuery,
+    ResolverResponse,
+}
+
+/// What dnstap says of who sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DnstapText {
+    /// The host's name; the program's version.
+    Auto,
+    Off,
+    Text(String),
+}
+
+impl Dnstap {
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.receiver {
+            Some(DnstapReceiver::Socket(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self.receiver {
+            Some(DnstapReceiver::Address(address)) => Some(address),
+            _ => None,
+        }
+    }
 }
 
 impl Config {

@@ -120,6 +120,15 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("log.level", Now, |a, b| a.log.level != b.log.level),
     ("log.format", Restart, |a, b| a.log.format != b.log.format),
     ("log.target", Restart, |a, b| a.log.target != b.log.target),
+    ("log.queries", Now, |a, b| a.log.queries != b.log.queries),
+    ("log.query-sampling", Now, |a, b| a.log.query_sampling != b.log.query_sampling),
+    ("log.query-target", Now, |a, b| a.log.query_target != b.log.query_target),
+    ("privacy.client-prefix", Now, |a, b| a.privacy.client_prefix != b.privacy.client_prefix),
+    ("dnstap.socket", Now, |a, b| a.dnstap.socket() != b.dnstap.socket()),
+    ("dnstap.address", Now, |a, b| a.dnstap.address() != b.dnstap.address()),
+    ("dnstap.messages", Now, |a, b| a.dnstap.messages != b.dnstap.messages),
+    ("dnstap.identity", Now, |a, b| a.dnstap.identity != b.dnstap.identity),
+    ("dnstap.version", Now, |a, b| a.dnstap.version != b.dnstap.version),
 ];
 
 #[cfg(test)]

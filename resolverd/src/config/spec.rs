@@ -31,6 +31,8 @@ pub struct Spec {
     pub metrics: Metrics,
     pub control: Control,
     pub log: Log,
+    pub privacy: Privacy,
+    pub dnstap: Dnstap,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,6 +141,25 @@ pub struct Log {
     pub level: Text,
     pub format: Text,
     pub target: Text,
+    pub queries: Text,
+    pub query_sampling: Number,
+    pub query_target: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Privacy {
+    pub client_prefix: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Dnstap {
+    pub socket: Text,
+    pub address: Text,
+    pub messages: Spanned<Vec<Text>>,
+    pub identity: Text,
+    pub version: Text,
 }
 
 /// One section of the file: its name, its keys, and whether it is written once (`[name]`) or
@@ -165,6 +186,8 @@ pub fn sections() -> Vec<Section> {
         section::<Metrics>("metrics", false),
         section::<Control>("control", false),
         section::<Log>("log", false),
+        section::<Privacy>("privacy", false),
+        section::<Dnstap>("dnstap", false),
     ]
 }
 
@@ -218,11 +241,9 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("rate-limit", "", "rate limits"),
     ("rpz", "", "response policy zones"),
     ("cookies", "", "DNS cookies"),
-    ("privacy", "", "the query log"),
     ("certificates", "", CERTIFICATES),
     ("cluster", "", AGREEMENT),
     ("analytics", "", "analytics"),
-    ("dnstap", "", "dnstap"),
 ];
 
 pub const TRANSPORTS: &str = "encrypted transports";

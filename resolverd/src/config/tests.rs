@@ -66,6 +66,41 @@ fn the_defaults_are_what_the_documents_say() {
     assert_eq!(config.control.socket, Path::new("/run/resolverd/control.sock"));
     assert_eq!(config.log.level, LogLevel::Info);
     assert_eq!(config.log.format, LogFormat::Text);
+    assert_eq!((config.log.queries, config.log.query_sampling), (Queries::Off, 64));
+    assert_eq!(config.log.query_target, QueryTarget::Stderr);
+    assert_eq!(config.privacy.client_prefix, (24, 56));
+    let dnstap = &config.dnstap;
+    assert_eq!(dnstap.receiver, None);
+    assert_eq!(dnstap.messages, [DnstapMessage::ClientQuery, DnstapMessage::ClientResponse]);
+    assert_eq!((&dnstap.identity, &dnstap.version), (&DnstapText::Auto, &DnstapText::Auto));
+}
+
+#[test]
+fn the_query_log_and_dnstap_go_where_the_file_says() {
+    let config = Config::parse(
+        "[log]\nqueries = \"sampled\"\nquery-target = \"/var/log/q\"\n\
+         [privacy]\nclient-prefix = \"/0, /64\"\n\
+         [dnstap]\naddress = \"[2001:db8::1]:6000\"\nidentity = \"off\"\nversion = \"7\"\n\
+         messages = [\"resolver-query\"]\n",
+        "f",
+    )
+    .unwrap();
+    assert_eq!(config.log.queries, Queries::Sampled);
+    assert_eq!(config.log.query_target, QueryTarget::File("/var/log/q".into()));
+    assert_eq!(config.privacy.client_prefix, (0, 64));
+    let dnstap = &config.dnstap;
+    assert_eq!(dnstap.address(), Some("[2001:db8::1]:6000".parse().unwrap()));
+    assert_eq!(
+        (dnstap.socket(), &dnstap.messages[..]),
+        (None, &[DnstapMessage::ResolverQuery][..])
+    );
+    assert_eq!(dnstap.identity, DnstapText::Off);
+    assert_eq!(dnstap.version, DnstapText::Text("7".to_owned()));
+    let config =
+        Config::parse("[privacy]\nclient-prefix = \"off\"\n[dnstap]\nsocket = \"/run/x\"\n", "f")
+            .unwrap();
+    assert_eq!(config.privacy.client_prefix, (32, 128));
+    assert_eq!(config.dnstap.socket(), Some(Path::new("/run/x")));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 use ipnet::IpNet;
 
-use super::Listen;
+use super::{DnstapMessage, Listen, QueryTarget};
 
 /// Why a value is refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -252,6 +252,65 @@ pub fn socket(text: &str) -> Result<SocketAddr, Refusal> {
         _ => refuse(
             format!("`{text}` is not an address and a port"),
             "\"127.0.0.1:9853\", or \"off\",",
+        ),
+    }
+}
+
+/// Where lines of the query log go.
+pub fn query_target(text: &str) -> Result<QueryTarget, Refusal> {
+    match text {
+        "stderr" => Ok(QueryTarget::Stderr),
+        // A word alone is more likely meant as something else than as a file's name.
+        path if path.contains('/') && !path.contains('\0') => Ok(QueryTarget::File(path.into())),
+        _ => refuse(
+            format!("`{}` is neither \"stderr\" nor the path of a file", text.escape_default()),
+            "\"stderr\" or \"/var/log/resolverd/queries.log\"",
+        ),
+    }
+}
+
+/// Who takes dnstap over TCP.
+pub fn receiver(text: &str) -> Result<SocketAddr, Refusal> {
+    match SocketAddr::from_str(text) {
+        Ok(socket) if socket.port() > 0 && !socket.ip().is_unspecified() => Ok(socket),
+        _ => refuse(
+            format!("`{text}` is not the address and port of a receiver"),
+            "\"192.0.2.1:6000\", or \"off\",",
+        ),
+    }
+}
+
+/// `"/24,/56"`: bits of IPv4 and of IPv6 addresses; `"off"`: all.
+pub fn client_prefix(text: &str) -> Result<(u8, u8), Refusal> {
+    if text == "off" {
+        return Ok((32, 128));
+    }
+    let bits = |text: &str, max: u8| {
+        let bits: u8 = text.trim().strip_prefix('/')?.parse().ok()?;
+        (bits <= max).then_some(bits)
+    };
+    let read = text.split_once(',').and_then(|(v4, v6)| Some((bits(v4, 32)?, bits(v6, 128)?)));
+    read.map_or_else(
+        || {
+            refuse(
+                format!("`{text}` is not a prefix of IPv4 and one of IPv6"),
+                "\"/24,/56\", or \"off\" for whole addresses,",
+            )
+        },
+        Ok,
+    )
+}
+
+/// What dnstap may be told.
+pub fn dnstap_message(text: &str) -> Result<DnstapMessage, Refusal> {
+    match text {
+        "client-query" => Ok(DnstapMessage::ClientQuery),
+        "client-response" => Ok(DnstapMessage::ClientResponse),
+        "resolver-query" => Ok(DnstapMessage::ResolverQuery),
+        "resolver-response" => Ok(DnstapMessage::ResolverResponse),
+        _ => refuse(
+            format!("`{text}` is no message of dnstap's that is sent here"),
+            "\"client-query\", \"client-response\", \"resolver-query\" or \"resolver-response\"",
         ),
     }
 }

@@ -9,13 +9,17 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::{Config, ConfigError, Delegation, ResolveMode, UpstreamFrom};
+use crate::config::{
+    Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText, Queries,
+    QueryTarget, ResolveMode, UpstreamFrom,
+};
 use crate::dns::Name;
 use crate::kernel::driver::Wanted;
+use crate::log::ClientPrefix;
 use crate::pipeline::Policy;
 use crate::policy::{Acl, Verdict, ZoneSpec};
 use crate::resolver::hints;
-use crate::{cache, resolver, server};
+use crate::{cache, resolver, server, tap};
 
 /// Access list and local zones; what is wrong with a record is told with its place in the file.
 ///
@@ -170,6 +174,66 @@ pub fn server(config: &Config, listen: Vec<SocketAddr>) -> server::Settings {
     }
 }
 
+/// How much of clients is shown.
+#[must_use]
+pub fn client_prefix(config: &Config) -> ClientPrefix {
+    let (v4, v6) = config.privacy.client_prefix;
+    ClientPrefix::new(v4, v6)
+}
+
+/// Whom to tell of queries. `host` is this machine's name.
+#[must_use]
+pub fn tap(config: &Config, host: &str) -> tap::Settings {
+    let sample = match config.log.queries {
+        Queries::Off => None,
+        Queries::Sampled => Some(config.log.query_sampling),
+        Queries::All => Some(1),
+    };
+    let query_log = sample.map(|sample| tap::QueryLog {
+        sample,
+        format: config.log.format,
+        file: match &config.log.query_target {
+            QueryTarget::Stderr => None,
+            QueryTarget::File(path) => Some(path.clone()),
+        },
+    });
+    let dnstap = &config.dnstap;
+    let said = |text: &DnstapText, auto: &str| match text {
+        DnstapText::Auto => Some(auto.to_owned()),
+        DnstapText::Off => None,
+        DnstapText::Text(text) => Some(text.clone()),
+    };
+    tap::Settings {
+        client_prefix: client_prefix(config),
+        kernel_sample: event_sample(config),
+        query_log,
+        dnstap: dnstap.receiver.as_ref().map(|receiver| tap::Dnstap {
+            to: match receiver {
+                DnstapReceiver::Socket(path) => tap::Receiver::Unix(path.clone()),
+                DnstapReceiver::Address(address) => tap::Receiver::Tcp(*address),
+            },
+            messages: dnstap.messages.iter().copied().map(dnstap_kind).collect(),
+            identity: said(&dnstap.identity, host),
+            version: said(&dnstap.version, concat!("resolverd ", env!("CARGO_PKG_VERSION"))),
+        }),
+    }
+}
+
+const fn dnstap_kind(message: DnstapMessage) -> tap::Kind {
+    match message {
+        DnstapMessage::ClientQuery => tap::Kind::ClientQuery,
+        DnstapMessage::ClientResponse => tap::Kind::ClientResponse,
+        DnstapMessage::ResolverQuery => tap::Kind::ResolverQuery,
+        DnstapMessage::ResolverResponse => tap::Kind::ResolverResponse,
+    }
+}
+
+/// How many hits of the kernel a report stands for: the program counts by powers of two.
+#[must_use]
+pub fn event_sample(config: &Config) -> u32 {
+    config.kernel.event_sampling.max(1).next_power_of_two()
+}
+
 /// What the fast path is to serve.
 #[must_use]
 pub fn fast_path(config: &Config, acl: &Acl, listen: Vec<SocketAddr>) -> Wanted {
@@ -238,6 +302,21 @@ mod tests {
         let bad = config(&format!("[[zone]]\nname = \"a.test.\"\nkind = \"static\"\n{records}"));
         let text = policy(&bad).err().unwrap().to_string();
         assert!(text.starts_with("test.toml:6:"), "{text}");
+    }
+
+    #[test]
+    fn nobody_is_told_of_queries_until_the_file_says_so() {
+        let off = tap(&config(""), "host");
+        assert!(off.query_log.is_none() && off.dnstap.is_none());
+        let text = "[kernel]\nevent-sampling = 100\n[log]\nqueries = \"sampled\"\n\
+                    [dnstap]\nsocket = \"/run/x\"\nversion = \"off\"\n";
+        let on = tap(&config(text), "host");
+        assert_eq!(on.kernel_sample, 128, "as the program rounds it");
+        assert_eq!(on.query_log.map(|log| (log.sample, log.file)), Some((64, None)));
+        let dnstap = on.dnstap.unwrap();
+        assert_eq!((dnstap.identity.as_deref(), dnstap.version), (Some("host"), None));
+        let all = tap(&config("[log]\nqueries = \"all\"\n"), "host");
+        assert_eq!(all.query_log.map(|log| log.sample), Some(1));
     }
 
     #[test]

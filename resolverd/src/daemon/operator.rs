@@ -1,13 +1,14 @@
 //! What operators ask of the daemon, answered from its parts.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use resolverd_common::counters::Reason;
 use tracing::debug;
 
+use super::meaning::event_sample;
 use super::{Joined, driver};
 use crate::cache::Scope;
+use crate::clock::Utc;
 use crate::control::reports::{
     CacheEntryReport, CacheReport, ConfigReport, DetachReport, EdeReport, ExplainReport,
     FlushReport, InterfaceReport, KernelEntryReport, KernelReport, ListenerReport, PacketsReport,
@@ -36,7 +37,7 @@ impl Daemon for Joined {
             cache: self.cache(config.cache.memory_max),
             config: ConfigReport {
                 file: config.file.clone(),
-                loaded_at: rfc3339(*self.loaded_at.lock()),
+                loaded_at: Utc(*self.loaded_at.lock()).to_string(),
                 zones: config.zones.iter().map(|zone| zone.name.clone()).collect(),
             },
         }
@@ -85,7 +86,7 @@ impl Daemon for Joined {
         if let Some(kernel) = &self.kernel {
             self.metrics.set_kernel_events_lost(kernel.maps().counters().events_lost);
         }
-        let sampling = self.config.load().kernel.event_sampling.max(1).next_power_of_two();
+        let sampling = event_sample(&self.config.load());
         self.metrics.kernel_event_sampling_ratio.set(1.0 / f64::from(sampling));
         self.metrics.set_log_suppressed(log::suppressed());
         let stats = self.pipeline.cache().stats();
@@ -269,35 +270,5 @@ fn upstream(state: crate::resolver::UpstreamState) -> UpstreamReport {
         rtt_ms: state.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
         failures: u32::try_from(state.asked.saturating_sub(state.answered)).unwrap_or(u32::MAX),
         is_loop: state.health == Health::Loop,
-    }
-}
-
-/// RFC 3339 in UTC, by the civil calendar of Howard Hinnant's `civil_from_days`.
-fn rfc3339(at: std::time::SystemTime) -> String {
-    let secs = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, rest) = (secs / 86_400, secs % 86_400);
-    let z = days as i64 + 719_468;
-    let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn times_are_told_in_utc() {
-        let at = |secs| rfc3339(UNIX_EPOCH + Duration::from_secs(secs));
-        assert_eq!(at(0), "1970-01-01T00:00:00Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(at(1_795_167_045), "2026-11-20T09:30:45Z");
     }
 }

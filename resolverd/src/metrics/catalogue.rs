@@ -70,6 +70,10 @@ pub const CATALOGUE: &[&Described] = &[
     &UPSTREAM_QUERIES,
     &UPSTREAM_HEALTHY,
     &UPSTREAM_LOOPS,
+    &TAP_RECORDS,
+    &TAP_DROPPED,
+    &TAP_QUERY_SAMPLING_RATIO,
+    &TAP_DNSTAP_CONNECTED,
     &CONFIG_RELOADS,
     &LOG_SUPPRESSED,
     &BUILD_INFO,
@@ -277,6 +281,36 @@ pub(super) const UPSTREAM_LOOPS: Described = Described {
     labels: &[],
     help: "Questions of our own that came back to us by way of an upstream.",
     question: "Does an upstream forward to us?",
+};
+pub(super) const TAP_RECORDS: Described = Described {
+    name: "resolverd_tap_records_total",
+    kind: "counter",
+    labels: &["outlet"],
+    help: "Lines of the query log written, and messages sent to dnstap's receiver.",
+    question: "Is what is seen told?",
+};
+pub(super) const TAP_DROPPED: Described = Described {
+    name: "resolverd_tap_dropped_total",
+    kind: "counter",
+    labels: &["outlet", "reason"],
+    help: "Lines and messages lost: the queue was full, or writing failed. No query waits for \
+           them.",
+    question: "Is the disk or the receiver too slow, and what do counts of lines miss?",
+};
+pub(super) const TAP_QUERY_SAMPLING_RATIO: Described = Described {
+    name: "resolverd_tap_query_sampling_ratio",
+    kind: "gauge",
+    labels: &[],
+    help: "The share of the daemon's answers that the query log has: 1 is all, 0 is off. Of the \
+           kernel's it has `resolverd_kernel_event_sampling_ratio`.",
+    question: "What are counts of lines to be divided by?",
+};
+pub(super) const TAP_DNSTAP_CONNECTED: Described = Described {
+    name: "resolverd_tap_dnstap_connected",
+    kind: "gauge",
+    labels: &[],
+    help: "1 while dnstap's receiver is connected.",
+    question: "Does somebody take what is sent?",
 };
 pub(super) const CONFIG_RELOADS: Described = Described {
     name: "resolverd_config_reloads_total",

@@ -109,6 +109,19 @@ label! {
     }
 }
 label! {
+    /// Where operators are told of queries.
+    TapOutlet { QueryLog = "query-log", Dnstap = "dnstap", }
+}
+label! {
+    /// Why something seen was not told.
+    TapDropped {
+        /// Its queue was full.
+        Full = "full",
+        /// It could not be written.
+        Failed = "failed",
+    }
+}
+label! {
     /// How a reload ended.
     ReloadResult { Applied = "applied", Unchanged = "unchanged", Refused = "refused", }
 }

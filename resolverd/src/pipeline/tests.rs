@@ -5,5 +5,6 @@ mod hostile;
 mod house;
 mod life;
 mod messages;
+mod telling;
 
 use house::{House, Seen, q};

@@ -31,6 +31,7 @@ use tracing::{debug, warn};
 use super::guests::{Guests, Seat};
 use super::handler::{Begun, Handler};
 use super::{QUERY_OCTETS_MAX, TcpLimits};
+use crate::log;
 use crate::metrics::{Dropped, Metrics};
 use crate::pipeline::{Client, Transport};
 
@@ -132,7 +133,7 @@ fn welcome<H: Handler>(stream: TcpStream, addr: SocketAddr, house: &Arc<House<H>
     tokio::spawn(async move {
         let end = Connection::new(Arc::clone(&house), client, seat).run(stream).await;
         house.metrics.server_tcp_connections.dec();
-        debug!(client = %addr, ?end, "tcp connection ended");
+        debug!(client = %log::client(addr), ?end, "tcp connection ended");
     });
 }
 

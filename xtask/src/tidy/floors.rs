@@ -10,7 +10,7 @@ const FLOORS: &[(u32, &[&str])] = &[
     (4, &["main", "daemon"]),
     (3, &["server", "control"]),
     (2, &["pipeline"]),
-    (1, &["kernel", "cache", "policy", "resolver", "certificates", "quorum", "analytics"]),
+    (1, &["kernel", "cache", "policy", "resolver", "certificates", "quorum", "analytics", "tap"]),
     (0, &["dns", "config", "metrics", "clock", "log"]),
 ];
 
@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn a_table_that_drifts_from_its_document_is_found() {
         let table = "4  main · daemon   3  server · control   2  pipeline\n\
-                     1  kernel · cache · policy · resolver · certificates · quorum · analytics\n\
+                     1  kernel · cache · policy · resolver · certificates · quorum \
+                     · analytics · tap\n\
                      0  dns · config · metrics · clock · log       below all: resolverd-common";
         let style = |table: &str| format!("**Floors.** Words.\n\n```text\n{table}\n```\nmore 1 x");
         let findings = |text: String| {

@@ -26,6 +26,8 @@ pub type Asked = Arc<Mutex<Vec<String>>>;
 pub struct House {
     pub pipeline: Pipeline,
     pub fast: Arc<Memory>,
+    /// Nobody listens, until a test does.
+    pub tap: Tap,
     pub metrics: Arc<Metrics>,
     /// Names that the upstream was asked for.
     pub asked: Asked,
@@ -77,10 +79,12 @@ impl House {
         }
         let fast = Arc::new(Memory::keeping(secret));
         let cache = Cache::new(settings, Arc::clone(&metrics));
+        let tap = Tap::off(Arc::clone(&metrics));
         let shared: Arc<dyn FastPath> = Arc::clone(&fast) as _;
+        let policy = policy(&["10.0.0.1"]);
         let pipeline =
-            Pipeline::new(cache, shared, resolver, policy(&["10.0.0.1"]), Arc::clone(&metrics));
-        Self { pipeline, fast, metrics, asked }
+            Pipeline::new(cache, shared, resolver, policy, tap.clone(), Arc::clone(&metrics));
+        Self { pipeline, fast, tap, metrics, asked }
     }
 
     /// What a client on loopback gets.
