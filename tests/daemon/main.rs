@@ -19,6 +19,7 @@ mod promotion;
 mod recursion;
 mod reload;
 mod restart;
+mod seeing;
 mod site;
 mod stopping;
 mod tap;

@@ -83,7 +83,12 @@ impl Site {
 
     /// A daemon whose program is attached.
     pub fn daemon(&self, file: &File) -> Result<Daemon> {
-        let daemon = Daemon::start(&self.server, &file.text())?;
+        self.daemon_of(&file.text())
+    }
+
+    /// The same for a file with sections of its own.
+    pub fn daemon_of(&self, text: &str) -> Result<Daemon> {
+        let daemon = Daemon::start(&self.server, text)?;
         self.attached(&daemon)?;
         Ok(daemon)
     }
