@@ -12,6 +12,8 @@
 //! Tasks: the lease (ends with the runtime; the lease then runs out), the attaching (once), the
 //! events, the two doors for operators, and the loop below, which waits for signals and changes.
 
+mod certificate;
+mod discovery;
 mod meaning;
 mod operator;
 
@@ -31,7 +33,7 @@ use tracing::{error, info, level_filters::LevelFilter, warn};
 
 use crate::cache::Cache;
 use crate::clock::{BootTime, boot_now, wall_now};
-use crate::config::{Config, ConfigError, LogFormat, LogLevel, reload};
+use crate::config::{Config, ConfigError, Listen, LogFormat, LogLevel, reload};
 use crate::control::reports::DetachReport;
 use crate::control::{api, exporter, notify, socket};
 use crate::dns::Query;
@@ -43,8 +45,8 @@ use crate::log::{self, Log};
 use crate::metrics::{self, Build, Metrics, ReloadResult};
 use crate::pipeline::Pipeline;
 use crate::resolver::{Heard, Resolver};
-use crate::server::Server;
 use crate::server::addresses::{Interfaces, expand};
+use crate::server::{Certificate, Listening, Server};
 use crate::tap::{Exchanged, Tap};
 
 /// The state of things is looked at so often: resolv.conf, flushes to forget.
@@ -93,6 +95,8 @@ struct Joined {
     pipeline: Arc<Pipeline>,
     tap: Tap,
     server: Server<Pipeline>,
+    /// What clients are shown.
+    certificate: Mutex<Option<Certificate>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     /// One change of configuration at a time.
     changing: tokio::sync::Mutex<()>,
@@ -118,7 +122,10 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     let mut watcher = Eyes::open().await;
     let snapshot = watcher.seen.borrow().clone();
     let (kernel, events, fast, reason) = open_kernel(&config);
-    let listen = addresses(&config, &snapshot);
+    let listening = listening(&config, &snapshot);
+    let listen = listening.plain.clone();
+    let certificate = certificate::load(&config)?;
+    certificate::note(&config, certificate.as_ref(), &metrics);
     let policy = meaning::policy(&config)?;
     meaning::root_hints(&config)?;
     let settings = meaning::resolver(&config, &system_resolvers(&listen));
@@ -138,11 +145,11 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     if let Some(kernel) = &kernel {
         // Before the lease: a policy other than the last daemon's makes its entries stale.
         let acl = meaning::acl(&config)?;
-        kernel.tell(&meaning::fast_path(&config, &acl, listen.clone()), &snapshot)?;
+        kernel.tell(&meaning::fast_path(&config, &acl, listen), &snapshot)?;
     }
     let server = Server::start(
         Arc::clone(&pipeline),
-        meaning::server(&config, listen),
+        meaning::server(&config, listening, certificate.clone()),
         Arc::clone(&metrics),
     )?;
     if let Some(kernel) = &kernel {
@@ -165,6 +172,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         pipeline,
         tap,
         server,
+        certificate: Mutex::new(certificate),
         snapshot: watcher.seen.clone(),
         changing: tokio::sync::Mutex::default(),
     });
@@ -364,7 +372,13 @@ impl Joined {
 
     fn take_up(&self, config: Config) -> Result<reload::Changes, ConfigError> {
         let old = self.config.load_full();
-        let changes = reload::changes(&old, &config);
+        let mut changes = reload::changes(&old, &config);
+        let certificate = certificate::load(&config)?;
+        // Another one may be in the same file.
+        let renewed = *self.certificate.lock() != certificate;
+        if renewed && !changes.applied.contains(&"server.tls-cert") {
+            changes.applied.push("server.tls-cert");
+        }
         if changes.is_empty() {
             *self.loaded_at.lock() = wall_now();
             return Ok(changes);
@@ -374,10 +388,18 @@ impl Joined {
         meaning::root_hints(&config)?;
         let acl = meaning::acl(&config)?;
         let snapshot = self.snapshot.borrow().clone();
-        let listen = addresses(&config, &snapshot);
-        self.server.relisten(listen.clone()).map_err(|error| {
-            ConfigError::refused(vec![config.problem(Default::default(), error.to_string())])
-        })?;
+        let listening = listening(&config, &snapshot);
+        let listen = listening.plain.clone();
+        // Before the doors at which it is shown.
+        self.server.present(certificate.as_ref());
+        if let Err(error) = self.server.relisten(listening) {
+            self.server.present(self.certificate.lock().as_ref());
+            let problem = config.problem(Default::default(), error.to_string());
+            return Err(ConfigError::refused(vec![problem]));
+        }
+        self.server.believe(config.server.proxy_protocol_from.clone());
+        certificate::note(&config, certificate.as_ref(), &self.metrics);
+        *self.certificate.lock() = certificate;
         if let Some(kernel) = &self.kernel {
             // The epoch is raised before the new policy answers its first query.
             let wanted = meaning::fast_path(&config, &acl, listen.clone());
@@ -403,8 +425,9 @@ impl Joined {
         let _alone = self.changing.lock().await;
         let config = self.config.load_full();
         let snapshot = self.snapshot.borrow().clone();
-        let listen = addresses(&config, &snapshot);
-        if let Err(error) = self.server.relisten(listen.clone()) {
+        let listening = listening(&config, &snapshot);
+        let listen = listening.plain.clone();
+        if let Err(error) = self.server.relisten(listening) {
             warn!(%error, "addresses not taken up");
         }
         let (Some(kernel), Ok(acl)) = (&self.kernel, meaning::acl(&config)) else {
@@ -423,7 +446,7 @@ impl Joined {
     async fn look(&self) {
         let _alone = self.changing.lock().await;
         let config = self.config.load_full();
-        let listen = addresses(&config, &self.snapshot.borrow().clone());
+        let listen = listening(&config, &self.snapshot.borrow().clone()).plain;
         self.resolver.reconfigure(meaning::resolver(&config, &system_resolvers(&listen)));
         let pipeline = Arc::clone(&self.pipeline);
         let _ = tokio::task::spawn_blocking(move || pipeline.sweep_flushed()).await;
@@ -446,11 +469,14 @@ impl Joined {
 ///
 /// # Errors
 ///
-/// What only the rooms can find wrong: records of local zones.
+/// What only the rooms can find wrong: records of local zones, the certificate.
 pub fn check_report(config: &Config) -> Result<Vec<String>, ConfigError> {
     meaning::policy(config)?;
     meaning::root_hints(config)?;
-    Ok(driver::report(&config.kernel))
+    let certificate = certificate::load(config)?;
+    let mut lines = certificate::report(config, certificate.as_ref());
+    lines.extend(driver::report(&config.kernel));
+    Ok(lines)
 }
 
 /// Makes the folder of pins. Gives a line for each thing done.
@@ -486,12 +512,23 @@ fn raise_descriptors() {
 }
 
 /// The addresses to listen on, as the machine is now.
-fn addresses(config: &Config, snapshot: &Snapshot) -> Vec<SocketAddr> {
-    let expansion = expand(&config.server.listen, &Interfaces::from(snapshot));
-    for item in &expansion.waiting {
-        tracing::debug!(?item, "nothing to listen on yet");
+fn listening(config: &Config, snapshot: &Snapshot) -> Listening {
+    let interfaces = Interfaces::from(snapshot);
+    let addresses = |listen: &[Listen]| {
+        let expansion = expand(listen, &interfaces);
+        for item in &expansion.waiting {
+            tracing::debug!(?item, "nothing to listen on yet");
+        }
+        expansion.addresses
+    };
+    let server = &config.server;
+    Listening {
+        plain: addresses(&server.listen),
+        tls: addresses(&server.tls_listen),
+        https: addresses(&server.https_listen),
+        quic: addresses(&server.quic_listen),
+        h3: addresses(&server.h3_listen),
     }
-    expansion.addresses
 }
 
 /// The machine's own resolvers, less ourselves.

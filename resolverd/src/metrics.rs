@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::local::LocalHistogram;
-use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{
+    Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
 
 use catalogue::*;
 pub use catalogue::{CATALOGUE, Described};
@@ -66,6 +68,11 @@ pub struct Metrics {
     packets_dropped: [IntCounter; Dropped::COUNT],
     pub server_tcp_connections: IntGauge,
     pub server_tcp_refused: IntCounter,
+    server_connections: IntGaugeVec,
+    server_connections_ended: IntCounterVec,
+    server_http_responses: IntCounterVec,
+    /// Seconds since 1970; 0 without a certificate.
+    pub server_certificate_expiry: IntGauge,
     addresses: [IntGauge; AddressState::COUNT],
 
     tap_records: [IntCounter; TapOutlet::COUNT],
@@ -164,6 +171,10 @@ impl Metrics {
             packets_dropped: labelled(r, &SERVER_PACKETS_DROPPED, Dropped::ALL, |d| d.as_str()),
             server_tcp_connections: gauge(r, &SERVER_TCP_CONNECTIONS),
             server_tcp_refused: counter(r, &SERVER_TCP_REFUSED),
+            server_connections: gauges(r, &SERVER_CONNECTIONS),
+            server_connections_ended: counters(r, &SERVER_CONNECTIONS_ENDED),
+            server_http_responses: counters(r, &SERVER_HTTP_RESPONSES),
+            server_certificate_expiry: gauge(r, &SERVER_CERTIFICATE_EXPIRY),
             addresses: {
                 let states = gauges(r, &SERVER_ADDRESSES);
                 each(AddressState::ALL, |s| states.with_label_values(&[s.as_str()]))
@@ -216,6 +227,23 @@ impl Metrics {
     #[must_use]
     pub fn packets_dropped(&self, reason: Dropped) -> &IntCounter {
         &self.packets_dropped[reason as usize]
+    }
+
+    /// Encrypted connections now open. Looked up: once a connection.
+    #[must_use]
+    pub fn server_connections(&self, transport: Transport) -> IntGauge {
+        self.server_connections.with_label_values(&[transport.as_str()])
+    }
+
+    /// Looked up: once a connection.
+    #[must_use]
+    pub fn server_connections_ended(&self, transport: Transport, why: Ended) -> IntCounter {
+        self.server_connections_ended.with_label_values(&[transport.as_str(), why.as_str()])
+    }
+
+    #[must_use]
+    pub fn server_http_responses(&self, transport: Transport, status: HttpStatus) -> IntCounter {
+        self.server_http_responses.with_label_values(&[transport.as_str(), status.as_str()])
     }
 
     #[must_use]
@@ -380,6 +408,9 @@ mod tests {
         metrics.set_kernel_attached("lo", Some("tc"));
         metrics.kernel_events("prefetch").inc();
         metrics.upstream("a").duration.observe(0.1);
+        metrics.server_connections(Transport::Tls).inc();
+        metrics.server_connections_ended(Transport::Quic, Ended::Full).inc();
+        metrics.server_http_responses(Transport::H3, HttpStatus::Ok).inc();
         let families = metrics.registry.gather();
         let mut names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
         let mut known: Vec<&str> = CATALOGUE.iter().map(|about| about.name).collect();

@@ -57,10 +57,19 @@ pub struct Client {
     pub transport: Transport,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The way a message came. All but UDP are streams: no message on them is truncated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {
     Udp,
     Tcp,
+    /// DNS over TLS (RFC 7858).
+    Tls,
+    /// DNS over HTTP/2 (RFC 8484).
+    Https,
+    /// DNS over QUIC (RFC 9250).
+    Quic,
+    /// DNS over HTTP/3.
+    H3,
 }
 
 /// What became of a message without waiting.
@@ -412,17 +421,29 @@ impl Policy {
     }
 
     fn limits(&self, transport: Transport) -> Limits {
-        let stream = transport == Transport::Tcp;
+        let stream = transport != Transport::Udp;
         Limits { edns_size: self.edns_size, message_max: u16::MAX, stream }
     }
 }
 
 impl Transport {
-    const fn label(self) -> crate::metrics::Transport {
+    /// What metrics and reports call it.
+    #[must_use]
+    pub const fn label(self) -> crate::metrics::Transport {
         match self {
             Self::Udp => crate::metrics::Transport::Udp,
             Self::Tcp => crate::metrics::Transport::Tcp,
+            Self::Tls => crate::metrics::Transport::Tls,
+            Self::Https => crate::metrics::Transport::Https,
+            Self::Quic => crate::metrics::Transport::Quic,
+            Self::H3 => crate::metrics::Transport::H3,
         }
+    }
+
+    /// Whether nobody on the way can read along.
+    #[must_use]
+    pub const fn is_encrypted(self) -> bool {
+        !matches!(self, Self::Udp | Self::Tcp)
     }
 }
 

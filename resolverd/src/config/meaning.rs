@@ -4,22 +4,23 @@
 //! that `reader.rs` gives then never leave this file.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::doors::{self, is_listened};
 use super::overlay::Source;
 use super::reader::Reader;
 use super::recursion::{self, Delegated};
 use super::spec::{self, Number, Spec, Text};
 use super::values;
 use super::{
-    Acl, Cache, Config, Control, Dnstap, DnstapReceiver, DnstapText, Kernel, KernelMode, Listen,
-    Log, LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem, Protocol, Queries, QueryTarget,
-    Record, Resolve, ResolveMode, Server, Upstream, UpstreamFrom, Zone, ZoneKind,
+    Acl, Cache, Config, Control, Dnstap, DnstapReceiver, DnstapText, Kernel, KernelMode, Log,
+    LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem, Protocol, Queries, QueryTarget,
+    Record, Resolve, ResolveMode, Upstream, UpstreamFrom, Zone, ZoneKind,
 };
 
 /// What `spec` means. `state_dir` takes the place of the default one, not of a written one.
@@ -34,7 +35,7 @@ pub fn of(
     let (zones, delegated) = zones(r, &spec.zone, resolve.mode);
     let config = Config {
         file: source.file.to_owned(),
-        server: server(r, &spec.server, state_dir),
+        server: doors::server(r, &spec.server, state_dir),
         kernel: kernel(r, &spec.kernel),
         cache: cache(r, &spec.cache),
         resolve,
@@ -50,47 +51,6 @@ pub fn of(
     };
     fits_together(r, spec, &config);
     if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
-}
-
-fn server(r: &mut Reader<'_>, spec: &spec::Server, state_dir: Option<&Path>) -> Server {
-    let state_dir_written = r.source.is_written(&spec.state_dir.span());
-    let idle = r.duration("server.tcp-idle-timeout", &spec.tcp_idle_timeout, SECOND..=10 * MINUTE);
-    let lifetime = r.duration("server.tcp-lifetime-max", &spec.tcp_lifetime_max, SECOND..=DAY);
-    if idle > lifetime {
-        let span = r.written(&[&spec.tcp_idle_timeout, &spec.tcp_lifetime_max]);
-        let (idle, lifetime) = (values::show_duration(idle), values::show_duration(lifetime));
-        r.refuse(
-            span,
-            format!(
-                "`server.tcp-idle-timeout` ({idle}) is longer than `tcp-lifetime-max` \
-                 ({lifetime}); write `tcp-idle-timeout = \"{lifetime}\"` or less instead"
-            ),
-        );
-    }
-    Server {
-        listen: listens(r, &spec.listen),
-        edns_size: r.number("server.edns-size", &spec.edns_size, 512..=4096) as u16,
-        state_dir: match state_dir {
-            Some(dir) if !state_dir_written => dir.to_owned(),
-            _ => r.path("server.state-dir", &spec.state_dir),
-        },
-        udp_workers: r.number("server.udp-workers", &spec.udp_workers, 0..=1024) as usize,
-        tcp_clients_max: r.number("server.tcp-clients-max", &spec.tcp_clients_max, 1..=1_000_000)
-            as usize,
-        tcp_idle_timeout: idle,
-        tcp_lifetime_max: lifetime,
-        tcp_queries_in_flight_max: r.number(
-            "server.tcp-queries-in-flight-max",
-            &spec.tcp_queries_in_flight_max,
-            1..=4096,
-        ) as usize,
-    }
-}
-
-fn listens(r: &mut Reader<'_>, written: &Spanned<Vec<Text>>) -> Vec<Listen> {
-    r.not_empty("server.listen", written, "[\"127.0.0.1:53\"]");
-    r.at_most("server.listen", written, LISTEN_MAX);
-    r.each_once("server.listen", written.get_ref(), values::listen)
 }
 
 fn kernel(r: &mut Reader<'_>, spec: &spec::Kernel) -> Kernel {
@@ -466,19 +426,6 @@ fn fits_together(r: &mut Reader<'_>, spec: &Spec, config: &Config) {
 const KIND_MISSING: &str = "write `kind = \"static\"`, or a `mode` with `upstreams`, below its \
                             header instead";
 
-/// Whether a question to `address` would come in at `listen`.
-fn is_listened(listen: &Listen, address: SocketAddr) -> bool {
-    let Listen::Socket(socket) = listen else { return false };
-    let same_family = socket.is_ipv4() == address.is_ipv4();
-    let wildcard = match socket.ip() {
-        IpAddr::V4(v4) => v4.is_unspecified(),
-        IpAddr::V6(v6) => v6.is_unspecified(),
-    };
-    socket.port() == address.port()
-        && same_family
-        && (socket.ip() == address.ip() || wildcard && address.ip().is_loopback())
-}
-
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -492,8 +439,6 @@ const ENTRIES_MIN: i64 = 256;
 /// 3.6 GB of the smallest class.
 const ENTRIES_MAX: i64 = 1 << 24;
 
-/// More addresses than a host has in practice; each takes sockets for every worker.
-const LISTEN_MAX: usize = 256;
 /// As many interfaces as the metrics keep apart.
 const INTERFACES_MAX: usize = 31;
 /// Each is probed when it is down.

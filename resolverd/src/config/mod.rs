@@ -3,6 +3,7 @@
 //! A [`Config`] is in range by construction: whoever holds one need not check it again. It
 //! knows files and systems only by name; reading the file is `driver.rs`'s.
 
+mod doors;
 mod driver;
 mod meaning;
 mod overlay;
@@ -63,6 +64,37 @@ pub struct Server {
     pub tcp_lifetime_max: Duration,
     /// Queries of one connection worked on at once; past it we read no further.
     pub tcp_queries_in_flight_max: usize,
+    /// DNS over TLS, over HTTP/2, over QUIC, over HTTP/3. With one of them there is `tls`.
+    pub tls_listen: Vec<Listen>,
+    pub https_listen: Vec<Listen>,
+    pub quic_listen: Vec<Listen>,
+    pub h3_listen: Vec<Listen>,
+    /// Who we say that we are.
+    pub tls: Option<Tls>,
+    /// What clients call us, absolute and lower-cased: told to those who ask for
+    /// `_dns.resolver.arpa`.
+    pub name: Option<String>,
+    /// TLS must be agreed on so long after a connection was opened.
+    pub tls_handshake_timeout: Duration,
+    /// Connections at once, over TLS and HTTP/2 together, and over QUIC and HTTP/3 together.
+    pub tls_clients_max: usize,
+    pub quic_clients_max: usize,
+    /// Of one client address, of each of the three kinds of connections.
+    pub connections_per_client_max: usize,
+    /// Streams of one connection at once, over HTTP/2 and QUIC.
+    pub streams_per_connection_max: usize,
+    /// Who tells whom a connection over TCP is from (PROXY protocol, version 2).
+    pub proxy_protocol_from: Vec<IpNet>,
+}
+
+/// The files of a certificate. The `server` reads them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Where the two stand in the file.
+    pub cert_at: Position,
+    pub key_at: Position,
 }
 
 /// Where clients find us.

@@ -3,6 +3,8 @@
 //! Pure. Every key of the file is in one table here, with whether a running daemon can take a
 //! new value of it; the table is what `daemon` and the documents go by.
 
+use std::path::Path;
+
 use super::Config;
 
 /// Keys whose meaning differs between two configurations, in the order of the file.
@@ -62,6 +64,32 @@ const KEYS: &[(&str, When, Differs)] = &[
     }),
     ("server.tcp-queries-in-flight-max", Restart, |a, b| {
         a.server.tcp_queries_in_flight_max != b.server.tcp_queries_in_flight_max
+    }),
+    ("server.tls-listen", Now, |a, b| a.server.tls_listen != b.server.tls_listen),
+    ("server.https-listen", Now, |a, b| a.server.https_listen != b.server.https_listen),
+    ("server.quic-listen", Now, |a, b| a.server.quic_listen != b.server.quic_listen),
+    ("server.h3-listen", Now, |a, b| a.server.h3_listen != b.server.h3_listen),
+    // What is in the files is the server's to compare.
+    ("server.tls-cert", Now, |a, b| cert(a) != cert(b)),
+    ("server.tls-key", Now, |a, b| key(a) != key(b)),
+    ("server.name", Now, |a, b| a.server.name != b.server.name),
+    ("server.tls-handshake-timeout", Restart, |a, b| {
+        a.server.tls_handshake_timeout != b.server.tls_handshake_timeout
+    }),
+    ("server.tls-clients-max", Restart, |a, b| {
+        a.server.tls_clients_max != b.server.tls_clients_max
+    }),
+    ("server.quic-clients-max", Restart, |a, b| {
+        a.server.quic_clients_max != b.server.quic_clients_max
+    }),
+    ("server.connections-per-client-max", Restart, |a, b| {
+        a.server.connections_per_client_max != b.server.connections_per_client_max
+    }),
+    ("server.streams-per-connection-max", Restart, |a, b| {
+        a.server.streams_per_connection_max != b.server.streams_per_connection_max
+    }),
+    ("server.proxy-protocol-from", Now, |a, b| {
+        a.server.proxy_protocol_from != b.server.proxy_protocol_from
     }),
     ("kernel.mode", Restart, |a, b| a.kernel.mode != b.kernel.mode),
     ("kernel.interfaces", Restart, |a, b| a.kernel.interfaces != b.kernel.interfaces),
@@ -130,6 +158,14 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("dnstap.identity", Now, |a, b| a.dnstap.identity != b.dnstap.identity),
     ("dnstap.version", Now, |a, b| a.dnstap.version != b.dnstap.version),
 ];
+
+fn cert(config: &Config) -> Option<&Path> {
+    config.server.tls.as_ref().map(|tls| tls.cert.as_path())
+}
+
+fn key(config: &Config) -> Option<&Path> {
+    config.server.tls.as_ref().map(|tls| tls.key.as_path())
+}
 
 #[cfg(test)]
 mod tests {

@@ -46,6 +46,19 @@ pub struct Server {
     pub tcp_idle_timeout: Text,
     pub tcp_lifetime_max: Text,
     pub tcp_queries_in_flight_max: Number,
+    pub tls_listen: Spanned<Vec<Text>>,
+    pub https_listen: Spanned<Vec<Text>>,
+    pub quic_listen: Spanned<Vec<Text>>,
+    pub h3_listen: Spanned<Vec<Text>>,
+    pub tls_cert: Option<Text>,
+    pub tls_key: Option<Text>,
+    pub name: Option<Text>,
+    pub tls_handshake_timeout: Text,
+    pub tls_clients_max: Number,
+    pub quic_clients_max: Number,
+    pub connections_per_client_max: Number,
+    pub streams_per_connection_max: Number,
+    pub proxy_protocol_from: Spanned<Vec<Text>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -193,6 +206,9 @@ pub fn sections() -> Vec<Section> {
 
 /// What to write for keys that the defaults do not show.
 pub const EXAMPLES: &[(&str, &str, &str)] = &[
+    ("server", "tls-cert", "\"/etc/resolverd/tls/cert.pem\""),
+    ("server", "tls-key", "\"/etc/resolverd/tls/key.pem\""),
+    ("server", "name", "\"dns.example.com.\""),
     ("kernel", "entries-256", "8192"),
     ("kernel", "entries-512", "4096"),
     ("kernel", "entries-1280", "1024"),
@@ -210,13 +226,6 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
 /// Sections and keys whose names are fixed already and whose work is still to be done. An
 /// empty key stands for the whole section.
 pub const LATER: &[(&str, &str, &str)] = &[
-    ("server", "tls-listen", TRANSPORTS),
-    ("server", "https-listen", TRANSPORTS),
-    ("server", "quic-listen", TRANSPORTS),
-    ("server", "h3-listen", TRANSPORTS),
-    ("server", "tls-cert", TRANSPORTS),
-    ("server", "tls-key", TRANSPORTS),
-    ("server", "proxy-protocol-from", "the PROXY protocol"),
     ("server", "clock", "test rigs"),
     ("cache", "serve-stale", "serve-stale"),
     ("cache", "persist", "the cache on disk"),

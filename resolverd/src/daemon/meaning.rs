@@ -27,7 +27,7 @@ use crate::{cache, resolver, server, tap};
 ///
 /// [`ConfigError::Refused`].
 pub fn policy(config: &Config) -> Result<Policy, ConfigError> {
-    let specs: Vec<ZoneSpec> = config
+    let mut specs: Vec<ZoneSpec> = config
         .zones
         .iter()
         .map(|zone| ZoneSpec {
@@ -36,6 +36,8 @@ pub fn policy(config: &Config) -> Result<Policy, ConfigError> {
             records: zone.records.iter().map(|record| record.text.clone()).collect(),
         })
         .collect();
+    // Behind those of the file, so that their numbers are those of the file.
+    specs.extend(super::discovery::zone(config));
     Policy::build(acl(config)?, specs, config.server.edns_size).map_err(|error| {
         let zone = config.zones.get(error.zone);
         let record = zone.zip(error.record).and_then(|(zone, i)| zone.records.get(i));
@@ -160,17 +162,29 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
 
 /// How to serve these addresses.
 #[must_use]
-pub fn server(config: &Config, listen: Vec<SocketAddr>) -> server::Settings {
+pub fn server(
+    config: &Config,
+    listening: server::Listening,
+    certificate: Option<server::Certificate>,
+) -> server::Settings {
+    let wanted = &config.server;
     server::Settings {
-        listen,
-        workers: config.server.udp_workers,
-        tcp: server::TcpLimits {
-            connections_max: config.server.tcp_clients_max,
-            queries_in_flight_max: config.server.tcp_queries_in_flight_max,
-            idle: config.server.tcp_idle_timeout,
-            lifetime: config.server.tcp_lifetime_max,
-            ..server::TcpLimits::default()
+        listening,
+        certificate,
+        workers: wanted.udp_workers,
+        limits: server::Limits {
+            tcp_max: wanted.tcp_clients_max,
+            tls_max: wanted.tls_clients_max,
+            quic_max: wanted.quic_clients_max,
+            per_client_max: wanted.connections_per_client_max,
+            queries_in_flight_max: wanted.tcp_queries_in_flight_max,
+            streams_max: wanted.streams_per_connection_max,
+            handshake: wanted.tls_handshake_timeout,
+            idle: wanted.tcp_idle_timeout,
+            lifetime: wanted.tcp_lifetime_max,
+            ..server::Limits::default()
         },
+        proxies: wanted.proxy_protocol_from.clone(),
     }
 }
 
@@ -260,6 +274,9 @@ pub fn fingerprint(config: &Config) -> u64 {
         for record in &zone.records {
             record.text.hash(&mut hasher);
         }
+    }
+    if let Some(zone) = super::discovery::zone(config) {
+        zone.records.hash(&mut hasher);
     }
     let cache = &config.cache;
     (cache.ttl_min, cache.ttl_max, cache.negative_ttl_max).hash(&mut hasher);

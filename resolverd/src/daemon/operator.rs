@@ -251,11 +251,7 @@ fn listener(
     };
     ListenerReport {
         address: address.to_string(),
-        transport: match transport {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-        }
-        .to_owned(),
+        transport: transport.label().as_str().to_owned(),
         state: state.to_owned(),
         reason,
     }

@@ -55,6 +55,10 @@ pub const CATALOGUE: &[&Described] = &[
     &SERVER_PACKETS_DROPPED,
     &SERVER_TCP_CONNECTIONS,
     &SERVER_TCP_REFUSED,
+    &SERVER_CONNECTIONS,
+    &SERVER_CONNECTIONS_ENDED,
+    &SERVER_HTTP_RESPONSES,
+    &SERVER_CERTIFICATE_EXPIRY,
     &SERVER_ADDRESSES,
     &CACHE_ENTRIES,
     &CACHE_BYTES,
@@ -174,11 +178,42 @@ pub(super) const SERVER_TCP_REFUSED: Described = Described {
     help: "TCP connections closed at once because of `server.tcp-clients-max`.",
     question: "Are clients turned away?",
 };
+pub(super) const SERVER_CONNECTIONS: Described = Described {
+    name: "resolverd_server_connections",
+    kind: "gauge",
+    labels: &["transport"],
+    help: "Encrypted connections of clients, now open; the handshake is part of it.",
+    question: "How near are `server.tls-clients-max` and `server.quic-clients-max`?",
+};
+pub(super) const SERVER_CONNECTIONS_ENDED: Described = Described {
+    name: "resolverd_server_connections_ended_total",
+    kind: "counter",
+    labels: &["transport", "reason"],
+    help: "Connections refused, or ended by us before their client was done: no place, no \
+           handshake, a query not completed, answers not read, too old.",
+    question: "Are clients turned away, and why?",
+};
+pub(super) const SERVER_HTTP_RESPONSES: Described = Described {
+    name: "resolverd_server_http_responses_total",
+    kind: "counter",
+    labels: &["transport", "status"],
+    help: "Responses to requests over HTTP, by status.",
+    question: "Do clients ask in the right way?",
+};
+pub(super) const SERVER_CERTIFICATE_EXPIRY: Described = Described {
+    name: "resolverd_server_certificate_expiry_seconds",
+    kind: "gauge",
+    labels: &[],
+    help: "Until when the certificate of `server.tls-cert` is valid, in seconds since 1970; 0 \
+           without one.",
+    question: "When must the certificate be renewed?",
+};
 pub(super) const SERVER_ADDRESSES: Described = Described {
     name: "resolverd_server_addresses",
     kind: "gauge",
     labels: &["state"],
-    help: "Addresses of `server.listen`: served, waiting to appear on an interface, or failed.",
+    help: "Addresses of `server.listen` and of the listeners beside it: served, waiting to \
+           appear on an interface, or failed.",
     question: "Does the node listen where it should?",
 };
 pub(super) const CACHE_ENTRIES: Described = Described {

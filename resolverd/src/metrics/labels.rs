@@ -22,7 +22,18 @@ macro_rules! label {
 
 label! {
     /// How the client came.
-    Transport { Udp = "udp", Tcp = "tcp", }
+    Transport {
+        Udp = "udp",
+        Tcp = "tcp",
+        /// DNS over TLS (RFC 7858).
+        Tls = "tls",
+        /// DNS over HTTP/2 (RFC 8484).
+        Https = "https",
+        /// DNS over QUIC (RFC 9250).
+        Quic = "quic",
+        /// DNS over HTTP/3.
+        H3 = "h3",
+    }
 }
 label! {
     /// Who had the answer, among the parts of the daemon.
@@ -97,6 +108,44 @@ label! {
         Busy = "busy",
         /// The answer was made and the system would not send it.
         Send = "send",
+    }
+}
+label! {
+    /// Why a connection was refused, or ended by us before its client was done with it.
+    Ended {
+        /// All places are taken by others who are owed an answer.
+        Full = "full",
+        /// Left for a newcomer.
+        Shed = "shed",
+        /// No PROXY header, or a bad one, from who must send it.
+        Proxy = "proxy",
+        /// TLS could not be agreed on.
+        Handshake = "handshake",
+        /// TLS was not agreed on in time.
+        HandshakeTimeout = "handshake-timeout",
+        /// A query was begun and not completed in time.
+        Unfinished = "unfinished",
+        /// The client does not take its answers.
+        Unread = "unread",
+        /// Octets that are not of the protocol.
+        Protocol = "protocol",
+        /// As old as a connection may become.
+        Lifetime = "lifetime",
+    }
+}
+label! {
+    /// How a request over HTTP was answered.
+    HttpStatus {
+        Ok = "200",
+        BadRequest = "400",
+        NotFound = "404",
+        MethodNotAllowed = "405",
+        Timeout = "408",
+        ContentTooLarge = "413",
+        UriTooLong = "414",
+        UnsupportedMediaType = "415",
+        Failed = "500",
+        Busy = "503",
     }
 }
 label! {

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::sockets::is_over_udp;
 use crate::pipeline::Transport;
 
 /// Who holds an address.
@@ -103,7 +104,7 @@ impl Row {
     }
 
     fn stands_in_the_way(&self, address: SocketAddr, transport: Transport) -> bool {
-        let listens = transport == Transport::Udp || self.state == TCP_LISTEN;
+        let listens = is_over_udp(transport) || self.state == TCP_LISTEN;
         let covers = match (self.local.ip(), address.ip()) {
             (IpAddr::V4(held), IpAddr::V4(wanted)) => {
                 held == wanted || held.is_unspecified() || wanted.is_unspecified()
@@ -140,10 +141,7 @@ fn parse_addr(hex: &str) -> Option<IpAddr> {
 }
 
 fn tables(transport: Transport) -> [&'static str; 2] {
-    match transport {
-        Transport::Udp => ["udp", "udp6"],
-        Transport::Tcp => ["tcp", "tcp6"],
-    }
+    if is_over_udp(transport) { ["udp", "udp6"] } else { ["tcp", "tcp6"] }
 }
 
 /// `TCP_LISTEN` of the kernel's `tcp_states.h`.

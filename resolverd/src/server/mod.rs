@@ -1,18 +1,32 @@
-//! Doors for clients: UDP and TCP on the addresses of `[server] listen`.
+//! Doors for clients: UDP and TCP on the addresses of `[server] listen`, and TLS, HTTP/2, QUIC
+//! and HTTP/3 on those of the lists beside it.
 //!
 //! The server moves octets between sockets and a `Handler`, which is the
 //! pipeline; what they mean is not its. It can be told another list of
 //! addresses at any time, and those that stay in it lose nothing.
 
 pub mod addresses;
+mod bounded;
+mod doh;
+mod framed;
+mod gates;
 mod guests;
+mod h3;
 mod handler;
 mod holder;
+mod house;
+mod https;
+mod options;
+mod proxy;
+mod quic;
 mod sockets;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod udp;
+pub mod validity;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -22,17 +36,36 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+/// For fuzz targets: what reads octets of strangers here.
+#[cfg(fuzzing)]
+pub mod fuzzed {
+    pub use super::doh::{found, parameter};
+    pub use super::options::{Wishes, grant};
+    pub use super::proxy::{HEAD_OCTETS, Head};
+    pub use super::validity::of;
+    pub use super::wire::Records;
+}
+
+pub use self::gates::Listening;
 pub use self::handler::{Begun, Handler};
 pub use self::holder::Held;
+pub use self::house::Limits;
+pub use self::tls::{Certificate, TlsError, is_open_to_others};
 
+use self::gates::Gate;
 use self::guests::Guests;
+use self::house::{House, UNTOLD_MAX};
 use self::tcp::Acceptor;
+use self::tls::Identity;
 use self::udp::{Door, Worker};
 use crate::metrics::{AddressState, Metrics};
 use crate::pipeline::Transport;
@@ -40,46 +73,14 @@ use crate::pipeline::Transport;
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Addresses to bind, each for UDP and TCP. One that the machine does not
-    /// have yet is bound ahead.
-    pub listen: Vec<SocketAddr>,
+    pub listening: Listening,
+    /// Shown at encrypted doors, of which there are none without it.
+    pub certificate: Option<Certificate>,
     /// UDP threads, each with a socket on every address; 0: one for each core.
     pub workers: usize,
-    pub tcp: TcpLimits,
-}
-
-/// What TCP clients may keep us holding.
-#[derive(Clone, Copy, Debug)]
-pub struct TcpLimits {
-    /// Connections at once. The one that was quiet for longest leaves for the
-    /// next; when all are busy the next is refused.
-    pub connections_max: usize,
-    /// The same for one client address.
-    pub per_client_max: usize,
-    /// Queries of one connection worked on at once; past it none is read.
-    pub queries_in_flight_max: usize,
-    /// With nothing asked and nothing owed for so long it is closed.
-    pub idle: Duration,
-    /// A query must be complete so long after its first octet.
-    pub query: Duration,
-    /// A client must take some of its answers at least so often.
-    pub write: Duration,
-    /// After so long no further query is read.
-    pub lifetime: Duration,
-}
-
-impl Default for TcpLimits {
-    fn default() -> TcpLimits {
-        TcpLimits {
-            connections_max: 1_024,
-            per_client_max: 64,
-            queries_in_flight_max: 64,
-            idle: Duration::from_secs(15),
-            query: Duration::from_secs(3),
-            write: Duration::from_secs(5),
-            lifetime: Duration::from_secs(600),
-        }
-    }
+    pub limits: Limits,
+    /// Balancers that tell whom a connection over TCP is from.
+    pub proxies: Vec<IpNet>,
 }
 
 /// Where an address stands.
@@ -96,8 +97,8 @@ pub enum State {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     #[error(
-        "{address}/{} is held by {}: stop it, or choose another address in [server] listen",
-        name(*transport), Holder(held, *transport)
+        "{address}/{} is held by {}: stop it, or choose another address in [server] {}",
+        name(*transport), Holder(held, *transport), key(*transport)
     )]
     InUse { address: SocketAddr, transport: Transport, held: Held },
     #[error(
@@ -116,6 +117,14 @@ pub enum ServerError {
         "{count} addresses to listen on are more than {ADDRESSES_MAX}: name fewer, or a wildcard"
     )]
     TooMany { count: usize },
+    #[error(
+        "{address} is in both [server] {} and {}: one socket does not speak both; choose another \
+         port for one of them",
+        key(*transport), key(*other)
+    )]
+    Twice { address: SocketAddr, transport: Transport, other: Transport },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot start a thread for UDP: {0}")]
     Thread(#[source] io::Error),
     #[error("the server is stopping")]
@@ -125,10 +134,11 @@ pub enum ServerError {
 /// Serves until stopped. Dropped without `stop` it ends at once.
 pub struct Server<H: Handler> {
     udp: Arc<udp::House<H>>,
-    tcp: Arc<tcp::House<H>>,
+    house: Arc<House<H>>,
     /// Empty once the server stops.
     workers: Mutex<Vec<Worker>>,
     open: Mutex<BTreeMap<SocketAddr, Address>>,
+    gates: Mutex<BTreeMap<(Transport, SocketAddr), Gate>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -151,7 +161,10 @@ impl<H: Handler> Server<H> {
     ) -> Result<Server<H>, ServerError> {
         let misses = Arc::new(Semaphore::new(MISSES_IN_FLIGHT_MAX));
         let (stopping, told) = watch::channel(false);
-        let limits = settings.tcp;
+        let limits = settings.limits;
+        let identity = Identity::new()?;
+        identity.present(settings.certificate.as_ref());
+        let guests = |all| Guests::new(all, limits.per_client_max);
         let server = Server {
             udp: Arc::new(udp::House {
                 handler: Arc::clone(&handler),
@@ -159,16 +172,22 @@ impl<H: Handler> Server<H> {
                 runtime: Handle::current(),
                 misses: Arc::clone(&misses),
             }),
-            tcp: Arc::new(tcp::House {
+            house: Arc::new(House {
                 handler,
                 metrics,
                 limits,
-                guests: Guests::new(limits.connections_max, limits.per_client_max),
+                tcp: guests(limits.tcp_max),
+                tls: guests(limits.tls_max),
+                quic: guests(limits.quic_max),
+                identity,
+                proxies: ArcSwap::from_pointee(settings.proxies),
+                untold: Arc::new(Semaphore::new(UNTOLD_MAX)),
                 misses,
                 stopping: told,
             }),
             workers: Mutex::default(),
             open: Mutex::default(),
+            gates: Mutex::default(),
             stopping,
         };
         let count = match settings.workers {
@@ -179,26 +198,27 @@ impl<H: Handler> Server<H> {
             let worker = Worker::spawn(number, Arc::clone(&server.udp));
             server.workers.lock().push(worker.map_err(ServerError::Thread)?);
         }
-        server.relisten(settings.listen)?;
+        server.relisten(settings.listening)?;
         Ok(server)
     }
 
     /// Serves these addresses and no others. All or nothing: when one cannot be
     /// opened, everything stays as it was. Addresses in both lists keep their
     /// sockets, so no query to them is lost; those that go are emptied first,
-    /// and TCP connections to them live on.
-    pub fn relisten(&self, addresses: Vec<SocketAddr>) -> Result<(), ServerError> {
+    /// and connections to them live on, but for those over QUIC, which are told
+    /// that they are over.
+    pub fn relisten(&self, listening: impl Into<Listening>) -> Result<(), ServerError> {
+        let listening = listening.into();
         let workers = self.workers.lock();
         if workers.is_empty() {
             return Err(ServerError::Stopping);
         }
-        if addresses.len() > ADDRESSES_MAX {
-            return Err(ServerError::TooMany { count: addresses.len() });
-        }
+        listening.check()?;
         let _inside = self.udp.runtime.enter();
         let mut open = self.open.lock();
+        let mut gates = self.gates.lock();
         let mut come = BTreeMap::new();
-        for address in &addresses {
+        for address in &listening.plain {
             if matches!(open.get(address), Some(Address::Open { .. })) {
                 continue;
             }
@@ -206,16 +226,33 @@ impl<H: Handler> Server<H> {
                 place.insert(self.open_address(*address, workers.len())?);
             }
         }
-        let before = open.len();
-        open.retain(|address, _| addresses.contains(address));
-        let gone = before - open.len();
-        for (address, state) in &come {
-            if let Address::Failed(reason) = state {
-                warn!(%address, %reason, "address not served");
+        let mut gates_come = BTreeMap::new();
+        for (transport, address) in listening.encrypted() {
+            if gates.get(&(transport, address)).is_some_and(Gate::is_open) {
+                continue;
+            }
+            if let Entry::Vacant(place) = gates_come.entry((transport, address)) {
+                place.insert(Gate::open(address, transport, &self.house)?);
             }
         }
-        let came = come.len();
+        let before = open.len() + gates.len();
+        open.retain(|address, _| listening.plain.contains(address));
+        gates.retain(|door, _| listening.encrypted().any(|wanted| wanted == *door));
+        let gone = before - open.len() - gates.len();
+        let plain = come.iter().filter_map(|(address, state)| match state {
+            Address::Failed(reason) => Some((address, reason)),
+            Address::Open { .. } => None,
+        });
+        let encrypted = gates_come.iter().filter_map(|((_, address), gate)| match gate {
+            Gate::Failed(reason) => Some((address, reason)),
+            _ => None,
+        });
+        for (address, reason) in plain.chain(encrypted) {
+            warn!(%address, %reason, "address not served");
+        }
+        let came = come.len() + gates_come.len();
         open.append(&mut come);
+        gates.append(&mut gates_come);
         for (number, worker) in workers.iter().enumerate() {
             worker.attend(
                 (open.values())
@@ -227,17 +264,36 @@ impl<H: Handler> Server<H> {
             );
         }
         if came + gone > 0 {
-            info!(came, gone, addresses = open.len(), "listening");
+            info!(came, gone, addresses = open.len() + gates.len(), "listening");
         }
-        drop((open, workers));
+        drop((gates, open, workers));
         self.listening();
         Ok(())
+    }
+
+    /// Believes these balancers from now on, and no others.
+    pub fn believe(&self, proxies: Vec<IpNet>) {
+        self.house.proxies.store(Arc::new(proxies));
+    }
+
+    /// Shows this certificate to who comes from now on; connections that are
+    /// open go on.
+    pub fn present(&self, certificate: Option<&Certificate>) {
+        self.house.identity.present(certificate);
     }
 
     /// Every address with its state; also brings the metric up to date.
     pub fn listening(&self) -> Vec<(SocketAddr, Transport, State)> {
         let mut listening = Vec::new();
         let mut counts = [0_i64; AddressState::COUNT];
+        let mut count = |state: &State| {
+            let counted = match state {
+                State::Serving => AddressState::Served,
+                State::Waiting => AddressState::Waiting,
+                State::Failed(_) => AddressState::Failed,
+            };
+            counts[counted as usize] += 1;
+        };
         for (address, state) in self.open.lock().iter() {
             let (udp, tcp) = match state {
                 Address::Failed(reason) => {
@@ -255,14 +311,14 @@ impl<H: Handler> Server<H> {
                     (there, tcp)
                 }
             };
-            let counted = match &udp {
-                State::Serving => AddressState::Served,
-                State::Waiting => AddressState::Waiting,
-                State::Failed(_) => AddressState::Failed,
-            };
-            counts[counted as usize] += 1;
+            count(&udp);
             listening.push((*address, Transport::Udp, udp));
             listening.push((*address, Transport::Tcp, tcp));
+        }
+        for ((transport, address), gate) in self.gates.lock().iter() {
+            let state = gate.state(*address);
+            count(&state);
+            listening.push((*address, *transport, state));
         }
         for state in AddressState::ALL {
             self.udp.metrics.addresses(*state).set(counts[*state as usize]);
@@ -281,7 +337,9 @@ impl<H: Handler> Server<H> {
                 Address::Failed(_) => None,
             })
             .collect();
+        let mut gates: Vec<Gate> = std::mem::take(&mut *self.gates.lock()).into_values().collect();
         acceptors.iter().for_each(Acceptor::quit);
+        gates.iter().for_each(Gate::quit);
         workers.iter().for_each(Worker::stop);
         let threads: Vec<_> = workers.iter_mut().filter_map(Worker::take_thread).collect();
         let joined = tokio::task::spawn_blocking(move || {
@@ -292,23 +350,35 @@ impl<H: Handler> Server<H> {
             // One that is late ends by itself.
             let _ = timeout_at(until, acceptor.ended()).await;
         }
+        for gate in &mut gates {
+            gate.ended(until).await;
+        }
         self.stopping.send_replace(true);
         // After the threads, for they may have begun misses until the end.
         let all = MISSES_IN_FLIGHT_MAX as u32;
         let answered = timeout_at(until, self.udp.misses.acquire_many(all)).await;
-        let left = timeout_at(until, self.tcp.guests.empty()).await;
-        if joined.is_err() || answered.is_err() || left.is_err() {
+        let mut left = true;
+        for guests in self.guests() {
+            left &= timeout_at(until, guests.empty()).await.is_ok();
+        }
+        if joined.is_err() || answered.is_err() || !left {
             let queries = MISSES_IN_FLIGHT_MAX - self.udp.misses.available_permits();
-            let connections = self.tcp.guests.len();
+            let connections: usize = self.guests().iter().map(|guests| guests.len()).sum();
             warn!(queries, connections, "stopped before everything was answered");
         }
-        self.tcp.guests.shed_all();
+        self.guests().iter().for_each(|guests| guests.shed_all());
+        join_all(gates.iter().map(Gate::close)).await;
+    }
+
+    fn guests(&self) -> [&Arc<Guests>; 3] {
+        [&self.house.tcp, &self.house.tls, &self.house.quic]
     }
 }
 
 impl<H: Handler> Drop for Server<H> {
     fn drop(&mut self) {
-        self.tcp.guests.shed_all();
+        let house = &self.house;
+        [&house.tcp, &house.tls, &house.quic].iter().for_each(|guests| guests.shed_all());
     }
 }
 
@@ -318,10 +388,10 @@ impl<H: Handler> Server<H> {
             .and_then(|()| sockets::check_free(address, Transport::Tcp))
             .and_then(|()| {
                 let doors = (0..workers).map(|_| Door::open(address)).collect::<Result<_, _>>()?;
-                let acceptor =
-                    Acceptor::start(sockets::tcp(address)?, Arc::clone(&self.tcp)).map_err(
-                        |error| ServerError::Open { address, transport: Transport::Tcp, error },
-                    )?;
+                let transport = Transport::Tcp;
+                let listener = sockets::tcp(address, transport)?;
+                let acceptor = Acceptor::start(listener, transport, Arc::clone(&self.house))
+                    .map_err(|error| ServerError::Open { address, transport, error })?;
                 Ok(Address::Open { doors, acceptor })
             });
         match opened {
@@ -341,21 +411,30 @@ impl fmt::Display for Holder<'_> {
             Held::By { name, pid } => write!(f, "{name} (pid {pid})"),
             Held::Ourselves => f.write_str("this process itself"),
             Held::Hidden => {
-                let table = if self.1 == Transport::Udp { 'u' } else { 't' };
+                let table = if sockets::is_over_udp(self.1) { 'u' } else { 't' };
                 write!(f, "a process of another user (`ss -ln{table}p` as root names it)")
             }
         }
     }
 }
 
+/// The socket that it takes.
 fn name(transport: Transport) -> &'static str {
+    if sockets::is_over_udp(transport) { "udp" } else { "tcp" }
+}
+
+/// The key of the configuration that names its addresses.
+fn key(transport: Transport) -> &'static str {
     match transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
+        Transport::Udp | Transport::Tcp => "listen",
+        Transport::Tls => "tls-listen",
+        Transport::Https => "https-listen",
+        Transport::Quic => "quic-listen",
+        Transport::H3 => "h3-listen",
     }
 }
 
-/// The longest query taken, over UDP and TCP. Ours are below 600 octets; the
+/// The longest query taken, over whatever it comes. Ours are below 600 octets; the
 /// rest is for padding and options to come.
 const QUERY_OCTETS_MAX: usize = 4_096;
 

@@ -2,7 +2,7 @@
 //! be opened. Sets every option they have; what happens on them is not its.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -28,9 +28,21 @@ pub fn udp(address: SocketAddr) -> Result<Socket, ServerError> {
     Ok(socket)
 }
 
-/// A listening TCP socket on `address`.
-pub fn tcp(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    let failed = |error| failure(address, Transport::Tcp, error);
+/// A UDP socket on `address` for QUIC. It shares the address with nobody: datagrams of one
+/// connection must come to one socket.
+pub fn quic(address: SocketAddr, transport: Transport) -> Result<UdpSocket, ServerError> {
+    let failed = |error| failure(address, transport, error);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
+        .map_err(failed)?;
+    prepare(&socket, address).map_err(failed)?;
+    grow(&socket);
+    socket.bind(&address.into()).map_err(failed)?;
+    Ok(socket.into())
+}
+
+/// A listening TCP socket on `address`, for what is spoken over TCP.
+pub fn tcp(address: SocketAddr, transport: Transport) -> Result<TcpListener, ServerError> {
+    let failed = |error| failure(address, transport, error);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
         .map_err(failed)?;
     prepare(&socket, address).map_err(failed)?;
@@ -72,16 +84,21 @@ pub fn check_free(address: SocketAddr, transport: Transport) -> Result<(), Serve
 }
 
 fn try_alone(address: SocketAddr, transport: Transport) -> io::Result<()> {
-    let kind = match transport {
-        Transport::Udp => Type::DGRAM,
-        Transport::Tcp => Type::STREAM,
-    };
+    let kind = if is_over_udp(transport) { Type::DGRAM } else { Type::STREAM };
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     prepare(&socket, address)?;
-    if transport == Transport::Tcp {
+    if !is_over_udp(transport) {
         socket.set_reuse_address(true)?;
     }
     socket.bind(&address.into())
+}
+
+/// Whether it takes a UDP socket; else one of TCP.
+pub fn is_over_udp(transport: Transport) -> bool {
+    match transport {
+        Transport::Udp | Transport::Quic | Transport::H3 => true,
+        Transport::Tcp | Transport::Tls | Transport::Https => false,
+    }
 }
 
 /// Whether the machine has this address now. Asked of the kernel, which knows
@@ -109,12 +126,16 @@ fn prepare_udp(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if address.ip().is_unspecified() {
         datagrams::tell_destination(socket.as_fd(), address.is_ipv6())?;
     }
-    // Past the system's limit with the privilege for it, else up to the limit.
-    // With neither we have what we have.
+    grow(socket);
+    Ok(())
+}
+
+/// Past the system's limit with the privilege for it, else up to the limit. With neither we have
+/// what we have.
+fn grow(socket: &Socket) {
     if set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_OCTETS).is_err() {
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_OCTETS);
     }
-    Ok(())
 }
 
 fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The doors over real loopback sockets, with a handler that echoes.
 //!
-//! A message is its own reply, but for its first octet: `P` is answered after
+//! A message is its own reply, but for its first octet that is not zero: `P` is answered after
 //! a while (the octet after it, in units of 10 ms), `D` not at all, `X` is a
 //! panic, `S` holds the worker up (in the same units), `B` is answered with the
 //! octet after it, in KiB, and `L` is followed in the reply by the address that
@@ -18,7 +18,11 @@ use super::*;
 use crate::metrics::{Build, Dropped};
 use crate::pipeline::Client;
 
+mod encrypted;
+mod https;
+mod quic;
 mod tcp;
+mod tls;
 mod udp;
 mod whole;
 
@@ -66,15 +70,16 @@ impl Handler for Echo {
 
     fn begin(&self, message: &[u8], client: &Client, out: &mut Vec<u8>) -> Begun<Vec<u8>> {
         out.clear();
-        match message.first() {
+        let said = said(message);
+        match said.first() {
             Some(b'D') => return Begun::Drop,
             Some(b'P') => return Begun::Pending(message.to_vec()),
             Some(b'X') => std::panic::resume_unwind(Box::new("asked to")),
             Some(b'S') => {
-                sleep(Duration::from_millis(u64::from(message[1]) * 10));
+                sleep(Duration::from_millis(u64::from(said[1]) * 10));
                 out.extend_from_slice(message);
             }
-            Some(b'B') => out.resize(usize::from(message[1]) << 10, b'B'),
+            Some(b'B') => out.resize(usize::from(said[1]) << 10, b'B'),
             Some(b'L') => out.extend(format!("L{}", client.local).bytes()),
             _ => out.extend_from_slice(message),
         }
@@ -82,11 +87,16 @@ impl Handler for Echo {
     }
 
     async fn finish(&self, pending: Vec<u8>, out: &mut Vec<u8>) {
-        let tens = pending.get(1).copied().unwrap_or(1);
+        let tens = said(&pending).get(1).copied().unwrap_or(1);
         tokio::time::sleep(Duration::from_millis(u64::from(tens) * 10)).await;
         out.clear();
         out.extend_from_slice(&pending);
     }
+}
+
+/// What is behind an identifier of zero, which is all that QUIC takes.
+fn said(message: &[u8]) -> &[u8] {
+    message.strip_prefix(&[0, 0]).unwrap_or(message)
 }
 
 /// A server on a port of its own, with the runtime it runs in.
@@ -99,18 +109,18 @@ struct House {
 
 impl House {
     fn on(ips: &[&str], workers: usize) -> House {
-        House::with(ips, workers, TcpLimits::default())
+        House::with(ips, workers, Limits::default())
     }
 
-    fn with(ips: &[&str], workers: usize, tcp: TcpLimits) -> House {
-        House::try_on(free_port(), ips, workers, tcp).unwrap()
+    fn with(ips: &[&str], workers: usize, limits: Limits) -> House {
+        House::try_on(free_port(), ips, workers, limits).unwrap()
     }
 
     fn try_on(
         port: u16,
         ips: &[&str],
         workers: usize,
-        tcp: TcpLimits,
+        limits: Limits,
     ) -> Result<House, ServerError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -118,8 +128,9 @@ impl House {
             .build()
             .unwrap();
         let metrics = Arc::new(Metrics::new(Build { version: "test", abi: 0, kernel_path: false }));
-        let listen = at_port(ips, port);
-        let settings = Settings { listen, workers, tcp };
+        let listening = at_port(ips, port).into();
+        let settings =
+            Settings { listening, certificate: None, workers, limits, proxies: Vec::new() };
         let inside = runtime.enter();
         let server = Server::start(Arc::new(Echo), settings, Arc::clone(&metrics))?;
         drop(inside);

@@ -49,7 +49,7 @@ fn a_half_closed_client_still_gets_its_answers() {
 #[test]
 fn an_idle_connection_is_closed_and_an_asking_one_is_not() {
     let idle = Duration::from_millis(300);
-    let house = House::with(&["127.0.0.1"], 1, TcpLimits { idle, ..TcpLimits::default() });
+    let house = House::with(&["127.0.0.1"], 1, Limits { idle, ..Limits::default() });
     let mut asking = house.connect();
     let mut waiting = house.connect();
     let mut silent = house.connect();
@@ -72,7 +72,7 @@ fn an_idle_connection_is_closed_and_an_asking_one_is_not() {
 #[test]
 fn a_query_that_is_not_completed_ends_the_connection() {
     let query = Duration::from_millis(200);
-    let house = House::with(&["127.0.0.1"], 1, TcpLimits { query, ..TcpLimits::default() });
+    let house = House::with(&["127.0.0.1"], 1, Limits { query, ..Limits::default() });
     let mut stream = house.connect();
     let began = Instant::now();
     // One octet now and then is no excuse.
@@ -99,7 +99,7 @@ fn a_length_that_no_query_has_ends_the_connection() {
 #[test]
 fn a_client_that_does_not_read_is_cut_off_and_holds_little() {
     let write = Duration::from_millis(300);
-    let house = House::with(&["127.0.0.1"], 1, TcpLimits { write, ..TcpLimits::default() });
+    let house = House::with(&["127.0.0.1"], 1, Limits { write, ..Limits::default() });
     let mut stream = house.connect();
     stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
     let began = Instant::now();
@@ -116,7 +116,7 @@ fn a_client_that_does_not_read_is_cut_off_and_holds_little() {
 #[test]
 fn a_slow_reader_that_reads_gets_everything() {
     let write = Duration::from_secs(1);
-    let house = House::with(&["127.0.0.1"], 1, TcpLimits { write, ..TcpLimits::default() });
+    let house = House::with(&["127.0.0.1"], 1, Limits { write, ..Limits::default() });
     let mut stream = house.connect();
     let mut writer = stream.try_clone().unwrap();
     let sender =
@@ -130,7 +130,7 @@ fn a_slow_reader_that_reads_gets_everything() {
 
 #[test]
 fn at_the_limit_the_one_quiet_for_longest_is_shed() {
-    let limits = TcpLimits { connections_max: 3, ..TcpLimits::default() };
+    let limits = Limits { tcp_max: 3, ..Limits::default() };
     let house = House::with(&["127.0.0.1"], 1, limits);
     let mut busy = house.connect();
     busy.write_all(&[frame(&[b'P', 60]), frame(b"E")].concat()).unwrap();
@@ -153,7 +153,7 @@ fn at_the_limit_the_one_quiet_for_longest_is_shed() {
 
 #[test]
 fn when_all_are_busy_the_newcomer_is_refused_and_counted() {
-    let limits = TcpLimits { per_client_max: 1, ..TcpLimits::default() };
+    let limits = Limits { per_client_max: 1, ..Limits::default() };
     let house = House::with(&["127.0.0.1"], 1, limits);
     let mut busy = house.connect();
     busy.write_all(&[frame(&[b'P', 200]), frame(b"E")].concat()).unwrap();
@@ -165,7 +165,7 @@ fn when_all_are_busy_the_newcomer_is_refused_and_counted() {
 
 #[test]
 fn no_more_queries_are_taken_than_may_be_in_flight() {
-    let limits = TcpLimits { queries_in_flight_max: 2, ..TcpLimits::default() };
+    let limits = Limits { queries_in_flight_max: 2, ..Limits::default() };
     let house = House::with(&["127.0.0.1"], 1, limits);
     let mut stream = house.connect();
     let began = Instant::now();
@@ -179,7 +179,7 @@ fn no_more_queries_are_taken_than_may_be_in_flight() {
 #[test]
 fn an_old_connection_is_closed_after_what_it_is_owed() {
     let lifetime = Duration::from_millis(300);
-    let house = House::with(&["127.0.0.1"], 1, TcpLimits { lifetime, ..TcpLimits::default() });
+    let house = House::with(&["127.0.0.1"], 1, Limits { lifetime, ..Limits::default() });
     let mut stream = house.connect();
     stream.write_all(&frame(&[b'P', 60])).unwrap();
     assert_eq!(read_frame(&mut stream).unwrap(), [b'P', 60]);

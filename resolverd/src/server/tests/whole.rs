@@ -80,7 +80,7 @@ fn an_address_in_use_names_who_holds_it_and_the_mend() {
     let address = SocketAddr::new([127, 0, 0, 1].into(), port);
     for transport in [Transport::Udp, Transport::Tcp] {
         let foreign = Foreign::hold(address, transport);
-        let error = House::try_on(port, &["127.0.0.1"], 1, TcpLimits::default()).err().unwrap();
+        let error = House::try_on(port, &["127.0.0.1"], 1, Limits::default()).err().unwrap();
         let text = error.to_string();
         let kind = name(transport);
         let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
@@ -97,7 +97,7 @@ fn an_address_in_use_names_who_holds_it_and_the_mend() {
     // A process of the same user that shares its port would get a part of
     // our queries.
     let foreign = Foreign::hold_shared(address);
-    assert!(House::try_on(port, &["127.0.0.1"], 1, TcpLimits::default()).is_err());
+    assert!(House::try_on(port, &["127.0.0.1"], 1, Limits::default()).is_err());
     drop(foreign);
 }
 
@@ -149,7 +149,7 @@ fn too_many_addresses_are_refused() {
     let house = House::on(&["127.0.0.1"], 1);
     let many = (0..=ADDRESSES_MAX as u32)
         .map(|n| SocketAddr::new(std::net::Ipv4Addr::from(0x7f01_0000 + n).into(), house.port));
-    let error = house.server.relisten(many.collect()).unwrap_err();
+    let error = house.server.relisten(many.collect::<Vec<_>>()).unwrap_err();
     assert!(matches!(error, ServerError::TooMany { .. }));
 }
 
