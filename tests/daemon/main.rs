@@ -9,6 +9,7 @@
 //! one by one, which are the kernel rung's, and a real systemd, which is `cargo xtask lab
 //! systemd`'s.
 
+mod encrypted;
 mod first_light;
 mod flushing;
 mod forwarding;

@@ -73,6 +73,7 @@ impl Site {
             listen: vec![self.at(), self.at6()],
             lease_secs: 10,
             entries: 4_096,
+            server: String::new(),
             kernel: String::new(),
             cache: String::new(),
             resolve: "upstream-from = \"none\"".to_owned(),
@@ -158,7 +159,8 @@ pub struct File {
     pub listen: Vec<SocketAddr>,
     pub lease_secs: u32,
     pub entries: u32,
-    /// Further lines of `[kernel]`, `[cache]`, `[resolve]`.
+    /// Further lines of `[server]`, `[kernel]`, `[cache]`, `[resolve]`.
+    pub server: String,
     pub kernel: String,
     pub cache: String,
     pub resolve: String,
@@ -171,11 +173,12 @@ impl File {
     pub fn text(&self) -> String {
         let listen: Vec<String> = self.listen.iter().map(|at| format!("\"{at}\"")).collect();
         let mut text = format!(
-            "[server]\nlisten = [{}]\n\
+            "[server]\nlisten = [{}]\n{}\n\
              [kernel]\ninterfaces = [\"s0\"]\nentries = {}\nlease = \"{}s\"\n{}\n\
              [cache]\n{}\n[resolve]\n{}\n\
              [acl]\nallow = [\"10.53.0.0/16\", \"fd53::/16\", \"127.0.0.0/8\"]\n",
             listen.join(", "),
+            self.server,
             self.entries,
             self.lease_secs,
             self.kernel,
