@@ -218,11 +218,17 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     if let Some(v4) = ip.to_ipv4_mapped() {
         return is_public_v4(v4);
     }
-    let [first, second, ..] = ip.segments();
-    // Global unicast is 2000::/3; NAT64 reaches IPv4 servers from hosts without it (RFC 6052).
-    let global = first & 0xe000 == 0x2000 || (first, second) == (0x64, 0xff9b);
-    // Documentation (RFC 3849, RFC 9637); discard-only is outside of 2000::/3.
-    global && !(first == 0x2001 && second == 0xdb8) && !(first == 0x3fff && second < 0x1000)
+    let [first, second, third, .., seventh, eighth] = ip.segments();
+    let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+    match (first, second) {
+        // NAT64 reaches IPv4 servers from hosts without it (RFC 6052), 6to4 likewise (RFC 3056).
+        (0x64, 0xff9b) => is_public_v4(v4(seventh, eighth)),
+        (0x2002, high) => is_public_v4(v4(high, third)),
+        // Teredo (RFC 4380), documentation (RFC 3849, RFC 9637).
+        (0x2001, 0 | 0xdb8) | (0x3fff, 0..0x1000) => false,
+        // Global unicast.
+        _ => first & 0xe000 == 0x2000,
+    }
 }
 
 const fn family(ip: IpAddr) -> usize {
@@ -372,12 +378,17 @@ mod tests {
             "ff02::1",
             "2001:db8::1",
             "3fff::1",
+            "64:ff9b::10.0.0.1",
+            "2002:a00:1::1",
+            "2001:0:a00:1::1",
         ] {
             let ip: IpAddr = text.parse().unwrap();
             assert!(!may_serve(ip, &[]), "{text}");
             assert!(may_serve(ip, &[IpNet::from(ip)]), "{text}");
         }
-        for text in ["198.41.0.4", "8.8.8.8", "2001:503:ba3e::2:30", "64:ff9b::8.8.8.8"] {
+        for text in
+            ["198.41.0.4", "8.8.8.8", "2001:503:ba3e::2:30", "64:ff9b::8.8.8.8", "2002:808:808::1"]
+        {
             assert!(may_serve(text.parse().unwrap(), &[]), "{text}");
         }
     }
