@@ -189,7 +189,8 @@ fn welcome<H: Handler>(
         };
         house.ended(transport, end);
         drop(open);
-        debug!(client = %log::client(addr), transport = transport.label().as_str(), ?end, "connection ended");
+        let transport = transport.label().as_str();
+        debug!(client = %log::client(addr), transport, ?end, "connection ended");
     });
 }
 
