@@ -10,12 +10,15 @@
 //! ```
 //!
 //! Tasks: the lease (ends with the runtime; the lease then runs out), the attaching (once), the
-//! events, the two doors for operators, and the loop below, which waits for signals and changes.
+//! events, the cache on disk (`shelf`), the two doors for operators, and the loop below, which
+//! waits for signals and changes.
 
 mod certificate;
 mod discovery;
+mod dump;
 mod meaning;
 mod operator;
+mod shelf;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +35,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, level_filters::LevelFilter, warn};
 
 use crate::cache::Cache;
+use crate::cache::driver::Shelf;
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{Config, ConfigError, Listen, LogFormat, LogLevel, reload};
 use crate::control::reports::DetachReport;
@@ -98,6 +102,10 @@ struct Joined {
     /// What clients are shown.
     certificate: Mutex<Option<Certificate>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Where the cache is kept over a restart.
+    shelf: Shelf,
+    /// One file at a time.
+    saving: Mutex<()>,
     /// One change of configuration at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -147,6 +155,10 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         let acl = meaning::acl(&config)?;
         kernel.tell(&meaning::fast_path(&config, &acl, listen), &snapshot)?;
     }
+    let shelf = Shelf::in_folder(&config.server.state_dir);
+    if config.cache.persist {
+        shelf::load(&shelf, &pipeline, meaning::fingerprint(&config), &metrics).await;
+    }
     let server = Server::start(
         Arc::clone(&pipeline),
         meaning::server(&config, listening, certificate.clone()),
@@ -174,6 +186,8 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         server,
         certificate: Mutex::new(certificate),
         snapshot: watcher.seen.clone(),
+        shelf,
+        saving: Mutex::default(),
         changing: tokio::sync::Mutex::default(),
     });
     joined.note_kernel();
@@ -197,6 +211,8 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         tokio::spawn(follow_events(Arc::clone(&joined), ring));
     }
 
+    tokio::spawn(shelf::keep(Arc::clone(&joined)));
+
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -214,7 +230,8 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
 
     notify::stopping();
     info!("stopping: the kernel goes on with what it has until the lease is over");
-    joined.server.stop().await;
+    // Beside each other: all have to be done within two seconds.
+    tokio::join!(joined.server.stop(), shelf::save_at_stop(&joined));
     joined.tap.stop().await;
     stop.send_replace(true);
     drop(control_file);

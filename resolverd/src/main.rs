@@ -13,8 +13,9 @@ use clap_complete::Shell;
 use serde::Serialize;
 
 use resolverd::config::{Config, ConfigError};
-use resolverd::control::api::{ExplainRequest, FlushRequest};
+use resolverd::control::api::{ExplainRequest, FlushRequest, LOAD_OCTETS_MAX};
 use resolverd::control::client::{Client, ClientError};
+use resolverd::control::dump::{Dump, DumpRequest, End, LIMIT_DEFAULT, LoadRequest};
 use resolverd::control::show;
 use resolverd::daemon;
 
@@ -78,6 +79,9 @@ enum Verb {
         #[command(flatten)]
         reach: Reach,
     },
+    /// What the daemon's cache has, as text and back
+    #[command(subcommand, after_help = example("resolverd cache dump --zone example.com"))]
+    Cache(CacheVerb),
     /// Reads the configuration again, as SIGHUP does; a bad one is refused and changes nothing
     #[command(after_help = example("resolverd reload"))]
     Reload {
@@ -91,6 +95,40 @@ enum Verb {
     #[command(after_help = "Example:\n  \
         resolverd completions bash > /etc/bash_completion.d/resolverd")]
     Completions { shell: Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum CacheVerb {
+    /// Prints answers of the cache; with `--json` as lines that `cache load` takes
+    #[command(after_help = example(
+        "resolverd cache dump --zone example.com\n  \
+         resolverd cache dump --json --limit 1000000 > cache.jsonl"
+    ))]
+    Dump {
+        /// Only names in this zone
+        #[arg(long, value_name = "ZONE")]
+        zone: Option<String>,
+        /// At most so many answers
+        #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT)]
+        limit: u64,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Takes the answers of a dump into the cache
+    ///
+    /// They are used until they expire, unvalidated, and not in the place of good ones. Signed
+    /// answers that were proven elsewhere, failures, and names of local zones are left out. The
+    /// dump must be whole, and bear the MAC of this node.
+    #[command(after_help = example("resolverd cache load cache.jsonl"))]
+    Load {
+        /// Lines of `cache dump --json`
+        file: PathBuf,
+        /// Take it although its MAC is not this node's
+        #[arg(long)]
+        foreign: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -197,6 +235,17 @@ fn run(verb: Verb) -> Result<String, Failure> {
             let client = client(&reach)?;
             report(&reach, asked(client.flush(&request))?, show::flush)
         }
+        Verb::Cache(CacheVerb::Dump { zone, limit, reach }) => {
+            let request = DumpRequest { zone, limit: Some(limit) };
+            request.scope().map_err(|e| Failure::Failed(e.to_string()))?;
+            cache_dump(&reach, &request, &mut io::stdout().lock())
+        }
+        Verb::Cache(CacheVerb::Load { file, foreign, reach }) => {
+            let dump = read_dump(&file)?;
+            let client = client(&reach)?;
+            let loaded = asked(client.cache_load(dump, LoadRequest { foreign }))?;
+            report(&reach, loaded, show::load)
+        }
         Verb::Reload { reach } => {
             let client = client(&reach)?;
             report(&reach, asked(client.reload())?, show::reload)
@@ -225,6 +274,73 @@ fn run(verb: Verb) -> Result<String, Failure> {
             Ok(String::from_utf8_lossy(&octets).into_owned())
         }
     }
+}
+
+/// Prints a dump as it comes.
+fn cache_dump(
+    reach: &Reach,
+    request: &DumpRequest,
+    out: &mut impl Write,
+) -> Result<String, Failure> {
+    let client = client(reach)?;
+    let mut printer = Printer { json: reach.json, rest: Vec::new(), end: None, failed: None };
+    asked(client.cache_dump(request, |octets| printer.take(octets, out)))?;
+    match (printer.failed, printer.end) {
+        // A reader that has seen enough (`| head`) is no failure.
+        (Some(error), _) if error.kind() == io::ErrorKind::BrokenPipe => Ok(String::new()),
+        (Some(error), _) => Err(Failure::Failed(format!("can't write: {error}"))),
+        (None, None) => Err(Failure::Failed(
+            "the dump was cut short: the daemon ended, or it took longer than a minute".to_owned(),
+        )),
+        (None, Some(_)) if reach.json => Ok(String::new()),
+        (None, Some(end)) => Ok(format!(
+            "; {} answers{}\n",
+            end.entries,
+            if end.more { ", and there are more: see --limit" } else { "" }
+        )),
+    }
+}
+
+/// Makes lines of what comes in pieces.
+struct Printer {
+    json: bool,
+    rest: Vec<u8>,
+    end: Option<End>,
+    failed: Option<io::Error>,
+}
+
+impl Printer {
+    fn take(&mut self, octets: &[u8], out: &mut impl Write) -> bool {
+        self.rest.extend_from_slice(octets);
+        let whole = self.rest.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1);
+        let lines: Vec<u8> = self.rest.drain(..whole).collect();
+        for line in lines.split_inclusive(|octet| *octet == b'\n') {
+            self.end = serde_json::from_slice(line).ok();
+            let text = match self.json {
+                true => String::from_utf8_lossy(line).into_owned(),
+                false => serde_json::from_slice(line).map_or(String::new(), |l| show::dumped(&l)),
+            };
+            if let Err(error) = out.write_all(text.as_bytes()) {
+                self.failed = Some(error);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn read_dump(file: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |error: String| Failure::Failed(format!("{}: {error}", file.display()));
+    let octets = std::fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();
+    if octets > LOAD_OCTETS_MAX as u64 {
+        return Err(failed(format!(
+            "it has {octets} octets, and {LOAD_OCTETS_MAX} are the most; dump it zone by zone"
+        )));
+    }
+    let dump = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
+    // What is none is found before a daemon is looked for.
+    Dump::read(&dump).map_err(|error| failed(error.to_string()))?;
+    Ok(dump)
 }
 
 fn check(path: Option<&Path>, json: bool) -> Result<String, Failure> {
@@ -389,6 +505,9 @@ mod tests {
             "resolverd flush www.example.com",
             "resolverd flush --zone example.com",
             "resolverd flush --all --json",
+            "resolverd cache dump",
+            "resolverd cache dump --zone example.com --limit 5 --json",
+            "resolverd cache load dump.jsonl --foreign --socket /x",
             "resolverd reload",
             "resolverd kernel prepare --config a.toml",
             "resolverd kernel detach",
@@ -409,6 +528,9 @@ mod tests {
             "resolverd flush --zone a --all",
             "resolverd explain",
             "resolverd status --socket /x --config a.toml",
+            "resolverd cache",
+            "resolverd cache load",
+            "resolverd cache dump --limit many",
             "resolverd kernel",
             "resolverd completions cobol",
         ] {
@@ -422,6 +544,55 @@ mod tests {
         assert!(matches!(run(verb), Err(Failure::Failed(_))));
         let verb = read("resolverd explain a BOGUS --socket /nowhere").unwrap().verb;
         assert!(matches!(run(verb), Err(Failure::Failed(_))));
+    }
+
+    #[test]
+    fn a_file_that_is_no_dump_is_refused_before_a_daemon_is_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("dump");
+        for text in [None, Some("not a dump\n")] {
+            if let Some(text) = text {
+                std::fs::write(&file, text).unwrap();
+            }
+            let words = format!("resolverd cache load {} --socket /nowhere", file.display());
+            let Err(Failure::Failed(text)) = run(read(&words).unwrap().verb) else {
+                panic!("taken")
+            };
+            assert!(text.contains("dump: "), "{text}");
+        }
+        let verb = read("resolverd cache dump --limit 0 --socket /nowhere").unwrap().verb;
+        assert!(matches!(run(verb), Err(Failure::Failed(_))));
+    }
+
+    #[test]
+    fn a_dump_is_printed_in_lines_however_it_comes_and_one_without_an_end_is_noticed() {
+        let text = "{\"resolverd-cache-dump\":1,\"written_at_ms\":5}\n\
+            {\"name\":\"a.test.\",\"type\":\"A\",\"view\":0,\"dnssec_ok\":false,\
+            \"checking_disabled\":false,\"rcode\":\"NOERROR\",\"secure\":false,\
+            \"expires_in_ms\":5000,\"source\":\"upstream one\",\"counts\":[1,0,0],\
+            \"wire\":\"\",\"records\":[\"a.test. 5 IN A 192.0.2.1\"]}\n\
+            {\"end\":true,\"entries\":1,\"more\":false}\n";
+        for (json, wanted) in [
+            (true, text),
+            (
+                false,
+                "; a.test. A: NOERROR from upstream one; expires in 5s\n\
+                 a.test. 5 IN A 192.0.2.1\n",
+            ),
+        ] {
+            for size in [1, 7, text.len()] {
+                let mut printer = Printer { json, rest: Vec::new(), end: None, failed: None };
+                let mut out = Vec::new();
+                for piece in text.as_bytes().chunks(size) {
+                    assert!(printer.take(piece, &mut out));
+                }
+                assert_eq!(String::from_utf8(out).unwrap(), wanted);
+                assert_eq!(printer.end.map(|end| end.entries), Some(1));
+            }
+        }
+        let mut printer = Printer { json: true, rest: Vec::new(), end: None, failed: None };
+        printer.take(&text.as_bytes()[..text.len() - 20], &mut Vec::new());
+        assert!(printer.end.is_none());
     }
 
     #[test]

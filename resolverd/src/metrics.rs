@@ -52,6 +52,10 @@ pub struct Metrics {
     pub cache_bytes: IntGauge,
     pub cache_evictions: IntCounter,
     cache_flushes: [IntCounter; FlushScope::COUNT],
+    cache_stale_answers: [IntCounter; StaleCause::COUNT],
+    cache_saves: [IntCounter; Saved::COUNT],
+    /// Answers that came from a file.
+    pub cache_loaded: IntCounter,
 
     upstreams: Mutex<Upstreams>,
     pub upstream_loops: IntCounter,
@@ -154,6 +158,9 @@ impl Metrics {
             cache_bytes: gauge(r, &CACHE_BYTES),
             cache_evictions: counter(r, &CACHE_EVICTIONS),
             cache_flushes: labelled(r, &CACHE_FLUSHES, FlushScope::ALL, |s| s.as_str()),
+            cache_stale_answers: labelled(r, &CACHE_STALE_ANSWERS, StaleCause::ALL, |c| c.as_str()),
+            cache_saves: labelled(r, &CACHE_SAVES, Saved::ALL, |s| s.as_str()),
+            cache_loaded: counter(r, &CACHE_LOADED),
             upstreams: Mutex::new(Upstreams {
                 names: Names::default(),
                 handles: HashMap::new(),
@@ -302,6 +309,16 @@ impl Metrics {
     #[must_use]
     pub fn cache_flushes(&self, scope: FlushScope) -> &IntCounter {
         &self.cache_flushes[scope as usize]
+    }
+
+    #[must_use]
+    pub fn cache_stale_answers(&self, cause: StaleCause) -> &IntCounter {
+        &self.cache_stale_answers[cause as usize]
+    }
+
+    #[must_use]
+    pub fn cache_saves(&self, result: Saved) -> &IntCounter {
+        &self.cache_saves[result as usize]
     }
 
     #[must_use]

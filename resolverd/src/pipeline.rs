@@ -15,6 +15,8 @@ pub mod explain;
 mod keeping;
 mod refusal;
 mod reply;
+pub mod shelf;
+mod stale;
 mod telling;
 mod under_way;
 mod whole;
@@ -35,7 +37,7 @@ use crate::clock::{BootTime, boot_now};
 use crate::dns::records::{self, Record};
 use crate::dns::{Answer, Query, Source, rcode};
 use crate::kernel::FastPath;
-use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, Rcode};
+use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, Rcode, StaleCause};
 use crate::policy::acl::{Acl, Verdict};
 use crate::policy::local_zones::{LocalZones, ZoneError, ZoneSpec};
 use crate::resolver::{Flushed, Resolver};
@@ -45,6 +47,7 @@ use bench::{BENCH, Bench};
 use driver::Background;
 use refusal::Refusal;
 use reply::{Said, Words};
+use stale::Found;
 use under_way::{Began, UnderWay};
 use whole::Ask;
 
@@ -156,12 +159,21 @@ impl Pipeline {
     pub async fn finish(&self, pending: Pending, out: &mut Vec<u8>) {
         let Pending { question, query, message, transport, started, told } = pending;
         let shared = &self.shared;
-        let answer = shared.look_up(question.key, &query).await;
+        let found = shared.look_up_in_time(question.key, &query).await;
         let limits = shared.policy.load().limits(transport);
         let call = Call { message: &message, transport, limits, started };
         out.clear();
-        BENCH.with_borrow_mut(|bench| shared.say(bench, &call, &question, &query, &answer, out));
-        shared.count(&call, answered_by(&answer.source), out);
+        BENCH.with_borrow_mut(|bench| match found {
+            Found::Answer(answer) => {
+                shared.say(bench, &call, &question, &query, &answer, out);
+                shared.count(&call, answered_by(&answer.source), out);
+            }
+            Found::Stale(seen) => {
+                let said = Said { words: Words::Held(&seen.held), head: &seen.head };
+                bench.desk.write(&said, &message, &question, &limits, boot_now().0, out);
+                shared.count(&call, AnsweredBy::Cache, out);
+            }
+        });
         if let Some(client) = told {
             shared.tell_answer(&message, &client, started, out);
         }
@@ -283,6 +295,9 @@ impl Shared {
             bench.desk.write(&said, message, &bench.question, &call.limits, now.0, out);
             let rcode = Rcode::from_wire(hit.head.flags.rcode().into());
             self.observe(&call, AnsweredBy::Cache, rcode);
+            if hit.held.is_stale() {
+                self.metrics.cache_stale_answers(StaleCause::Recheck).inc();
+            }
             if hit.publish || hit.refresh {
                 self.after(bench, &hit, now.0);
             }

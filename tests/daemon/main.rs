@@ -13,6 +13,7 @@ mod encrypted;
 mod first_light;
 mod flushing;
 mod forwarding;
+mod keeping;
 mod load;
 mod operator;
 mod prefetch;

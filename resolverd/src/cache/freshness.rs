@@ -26,6 +26,9 @@ pub const FLUSHES_MAX: usize = 64;
 /// names the same bound for TTLs).
 pub const LIFE_MAX: Duration = Duration::from_secs(7 * 86_400);
 
+/// How long a flush can concern somebody: an answer may be used past its life, too.
+const REMEMBERED: Duration = LIFE_MAX.saturating_add(super::stale::STALE_MAX);
+
 /// The flushes that can still concern somebody.
 #[derive(Clone, Debug, Default)]
 pub struct Flushes {
@@ -53,7 +56,7 @@ impl Flushes {
             Scope::Name(name) => (name, false),
             Scope::Zone(name) => (name, true),
         };
-        let life = u64::try_from(LIFE_MAX.as_nanos()).unwrap_or(u64::MAX);
+        let life = u64::try_from(REMEMBERED.as_nanos()).unwrap_or(u64::MAX);
         self.list.retain(|flush| {
             let taken_over = if zone {
                 covers(name.as_wire(), flush.name.as_wire())
@@ -173,7 +176,7 @@ mod tests {
         }
         flushes.add(&Scope::Zone(name("zone.test")), 1_000);
         assert_eq!(flushes.list.len(), 1);
-        let later = 1_001 + LIFE_MAX.as_nanos() as u64;
+        let later = 1_001 + REMEMBERED.as_nanos() as u64;
         flushes.add(&Scope::Name(name("a.test")), later);
         assert_eq!(flushes.list.len(), 1);
         // A name inside a flushed zone is a line of its own: it is younger.

@@ -2,7 +2,8 @@
 //!
 //! Pure. The words of the entry are written once. The first of them, where the kernel's maps
 //! have the generation, takes the daemon's notes instead: hits, marks, and the round of flushes
-//! that the entry was last judged in. Text of an extended error stands behind the entry.
+//! that the entry was last judged in. Where they have the epoch stands how long it may be used
+//! past its time. Text of an extended error stands behind the entry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +19,18 @@ pub struct Held(Arc<[AtomicU64]>);
 /// bits 0 … 23   hits since it was stored
 ///      24       written into the kernel's maps
 ///      25       asked for anew
+///      26       past its time, and used all the same
 ///      32 … 63  round
 /// ```
 const HITS: u64 = 0x00ff_ffff;
 const PUBLISHED: u64 = 1 << 24;
 const REFRESHING: u64 = 1 << 25;
+const STALE: u64 = 1 << 26;
 const ROUND_SHIFT: u32 = 32;
+
+/// The word that has life and epoch, and where in it the epoch is.
+const LIFE_WORD: usize = 3;
+const EPOCH_SHIFT: u32 = 32;
 
 /// Hits are not counted past this; the threads that count at once stay far below the rest.
 const HITS_MAX: u64 = 1 << 23;
@@ -31,13 +38,31 @@ const HITS_MAX: u64 = 1 << 23;
 /// The most octets of text that is kept with an extended error.
 pub const TEXT_MAX: usize = 256;
 
+/// What goes with an entry.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    /// Of its extended error.
+    pub text: &'a str,
+    /// The round of flushes that it was judged in.
+    pub round: u32,
+    /// Seconds that it may be used for past its time, as far as that is for its signatures to
+    /// say; the configuration may allow less.
+    pub stale_secs_max: u32,
+    /// It is past its time already.
+    pub stale: bool,
+}
+
 impl Held {
     /// Takes over the words of a built entry.
     #[must_use]
-    pub fn new(entry: &[u64], text: &str, round: u32) -> Self {
-        let notes = u64::from(round) << ROUND_SHIFT;
+    pub fn new(entry: &[u64], beside: &Beside<'_>) -> Self {
+        let Beside { text, round, stale_secs_max, stale } = *beside;
+        let notes = u64::from(round) << ROUND_SHIFT | if stale { STALE } else { 0 };
         let first = std::iter::once(notes);
-        let rest = entry.iter().skip(1).copied();
+        let rest = entry.iter().enumerate().skip(1).map(|(i, word)| match i {
+            LIFE_WORD => u64::from(*word as u32) | u64::from(stale_secs_max) << EPOCH_SHIFT,
+            _ => *word,
+        });
         if text.is_empty() {
             return Self(first.chain(rest).map(AtomicU64::new).collect());
         }
@@ -68,6 +93,9 @@ impl Held {
         }
         if let Some(notes) = out.first_mut() {
             *notes = 0;
+        }
+        if let Some(life) = out.get_mut(LIFE_WORD) {
+            *life = u64::from(*life as u32);
         }
     }
 
@@ -144,6 +172,18 @@ impl Held {
     pub fn mark_refreshing(&self) -> bool {
         self.notes() & REFRESHING == 0
             && self.0[0].fetch_or(REFRESHING, Ordering::AcqRel) & REFRESHING == 0
+    }
+
+    /// Seconds that its signatures let it be used for past its time; `u32::MAX`: no bound.
+    #[must_use]
+    pub fn stale_secs_max(&self) -> u32 {
+        (self.0[LIFE_WORD].load(Ordering::Relaxed) >> EPOCH_SHIFT) as u32
+    }
+
+    /// Whether it is a stale answer that is used for a while (RFC 8767).
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.notes() & STALE != 0
     }
 
     /// The round of flushes that it was last judged in.

@@ -4,19 +4,26 @@
 //! the code that the kernel runs. It knows nothing of the kernel's maps: it says which entries
 //! are worth a place there ([`promotion`]), and is told which got one.
 //!
+//! What a restart is to find again is written to disk and read back: [`file`] is its form,
+//! [`driver`] writes and reads it. Past its time an answer may stand in for a newer one: [`stale`].
+//!
 //! Flushes are O(1): [`freshness`] keeps a short list, and an entry is judged against it when it
 //! is next asked for. Rounds number the changes of that list: an entry that carries the current
 //! one was judged already. Times are nanoseconds of the boot clock, as in the entries.
 
+pub mod driver;
+pub mod file;
 pub mod freshness;
 pub mod held;
+pub mod kept;
 pub mod origins;
 pub mod prefetch;
 pub mod promotion;
+pub mod stale;
 pub mod store;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -28,16 +35,22 @@ use crate::dns::{Answer, Query, rcode};
 use crate::metrics::Metrics;
 
 pub use freshness::{FLUSHES_MAX, Scope};
+use held::Beside;
 pub use held::Held;
+use kept::{Kept, Moment, NotRevived};
 use store::Fate;
 
 /// What the cache is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Octets, by our own account.
     pub memory_max: u64,
     /// Ask anew for what is used, shortly before it expires.
     pub prefetch: bool,
+    /// How long past its life an answer may be used (RFC 8767); zero: not at all.
+    pub serve_stale: Duration,
+    /// A client waits no longer where there is such an answer.
+    pub stale_answer_after: Duration,
     /// Elements of the kernel's maps, by size class.
     pub kernel_entries: [u32; CLASSES.len()],
 }
@@ -49,6 +62,8 @@ pub struct Cache {
     round: AtomicU32,
     origins: RwLock<origins::Origins>,
     prefetch: AtomicBool,
+    serve_stale_secs: AtomicU32,
+    stale_answer_after_millis: AtomicU64,
 }
 
 /// A fresh answer.
@@ -71,6 +86,8 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Fresh,
+    /// Expired, and used all the same where nobody has a better one.
+    Stale,
     Expired,
     Flushed,
 }
@@ -89,8 +106,22 @@ pub enum NotStored {
     NoLife,
     /// A flush came while it was being looked for.
     Flushed,
-    /// A failure, and there is an answer that is still good (RFC 9520 section 3.2).
+    /// A failure, and there is an answer that is still good (RFC 9520 section 3.2), or may be
+    /// used in its place (RFC 8767 section 4).
     BetterOneThere,
+}
+
+/// Why an answer of a file was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// Its life ended meanwhile.
+    Expired,
+    /// It is no answer that could be kept.
+    Malformed,
+    /// There is one that is good already, or a flush came.
+    Newer,
+    /// It is not for a file to say: a name that is answered here, or protected.
+    NotForFiles,
 }
 
 /// The sizes of things, for `status`.
@@ -106,19 +137,33 @@ pub struct Stats {
 impl Cache {
     #[must_use]
     pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
-        Self {
+        let cache = Self {
             store: store::Store::new(settings.memory_max, settings.kernel_entries, metrics),
             flushes: RwLock::default(),
             round: AtomicU32::new(0),
             origins: RwLock::default(),
-            prefetch: AtomicBool::new(settings.prefetch),
-        }
+            prefetch: AtomicBool::default(),
+            serve_stale_secs: AtomicU32::default(),
+            stale_answer_after_millis: AtomicU64::default(),
+        };
+        cache.take_over(&settings);
+        cache
     }
 
     /// Takes over what can change while it runs; the maps' sizes cannot.
     pub fn reconfigure(&self, settings: Settings) {
-        self.prefetch.store(settings.prefetch, Ordering::Relaxed);
+        self.take_over(&settings);
         self.store.resize(settings.memory_max);
+    }
+
+    fn take_over(&self, settings: &Settings) {
+        let stale = settings.serve_stale.min(stale::STALE_MAX);
+        let after = settings.stale_answer_after;
+        self.prefetch.store(settings.prefetch, Ordering::Relaxed);
+        // STALE_MAX has 604,800 of them.
+        self.serve_stale_secs.store(stale.as_secs() as u32, Ordering::Relaxed);
+        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.stale_answer_after_millis.store(millis, Ordering::Relaxed);
     }
 
     /// The answer to a question, if there is a good one. `name` is lower-cased and zero-padded.
@@ -133,6 +178,9 @@ impl Cache {
         if !held.is_named(&head, name, name_len) {
             return None;
         }
+        if held.is_stale() && self.serve_stale_secs() == 0 {
+            return None;
+        }
         let mut publish = false;
         let round = self.round.load(Ordering::Acquire);
         if held.round() != round {
@@ -142,7 +190,9 @@ impl Cache {
             publish = held.judged(round);
         }
         publish |= promotion::when_hit(held.hit());
+        // A stale one is asked for anew by the first client after its time (RFC 8767 section 5).
         let refresh = self.prefetch.load(Ordering::Relaxed)
+            && !held.is_stale()
             && prefetch::is_due(&head, now)
             && held.mark_refreshing();
         Some(Hit { held, head, publish, refresh })
@@ -167,12 +217,12 @@ impl Cache {
         if head.meta != meta || !named {
             return None;
         }
-        let state = if !head.is_fresh(now) {
-            State::Expired
-        } else if !self.is_spared(&head, name) {
-            State::Flushed
-        } else {
-            State::Fresh
+        let until = stale::usable_until(&head, held.stale_secs_max(), self.serve_stale_secs());
+        let state = match (head.is_fresh(now), self.is_spared(&head, name)) {
+            (true, true) => State::Fresh,
+            (true, false) => State::Flushed,
+            (false, true) if now < until && head.stored_at <= now => State::Stale,
+            (false, _) => State::Expired,
         };
         Some(Seen { held, head, state })
     }
@@ -232,6 +282,23 @@ impl Cache {
         text: &str,
         since: u64,
     ) -> Result<Stored, NotStored> {
+        self.insert_signed(key, entry, text, since, None)
+    }
+
+    /// The same, for an answer whose signatures hold for so many seconds past its life. A secure
+    /// one for which nobody says so is not used past it.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotStored`].
+    pub fn insert_signed(
+        &self,
+        key: Key,
+        entry: &[u64],
+        text: &str,
+        since: u64,
+        signed_secs: Option<u32>,
+    ) -> Result<Stored, NotStored> {
         let head = entry::head_of(entry).filter(|head| head.life_millis > 0);
         let head = head.ok_or(NotStored::NoLife)?;
         let name = entry::name_of(entry, &head);
@@ -244,9 +311,127 @@ impl Cache {
         if !flushes.spare(since, name) {
             return Err(NotStored::Flushed);
         }
-        let held = Held::new(entry, text, self.round.load(Ordering::Acquire));
+        let held = Held::new(
+            entry,
+            &Beside {
+                text,
+                round: self.round.load(Ordering::Acquire),
+                stale_secs_max: stale::secs_max(&head, signed_secs),
+                stale: false,
+            },
+        );
         let known = self.store.insert(key, held.clone());
         Ok(Stored { held, known })
+    }
+
+    /// Takes an answer of a file, as old as it is at `now`: not in the place of one that is good,
+    /// nor if a flush of its name came since. `origin` is who said it, in words.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotTaken`].
+    pub fn take_back(
+        &self,
+        key: Key,
+        kept: &Kept<'_>,
+        origin: &str,
+        now: Moment,
+        desk: &mut kept::Desk,
+    ) -> Result<(), NotTaken> {
+        let known = self.origins.read().known_as(origin);
+        let origin = known.unwrap_or_else(|| self.origins.write().number_of(origin));
+        let head = kept.revive(origin, now, desk).map_err(|error| match error {
+            NotRevived::Expired => NotTaken::Expired,
+            NotRevived::Malformed => NotTaken::Malformed,
+        })?;
+        let name = desk.words.get(head.name_at()..head.body_at()).unwrap_or_default();
+        let there = self.peek(key, head.meta, name, now.boot);
+        if there.is_some_and(|seen| seen.state == State::Fresh) {
+            return Err(NotTaken::Newer);
+        }
+        self.insert_signed(key, &desk.words, kept.text, now.boot, kept.signed_secs())
+            .map(drop)
+            .map_err(|_| NotTaken::Newer)
+    }
+
+    /// All there is, good or not, one after the other; what comes meanwhile may be among it. No
+    /// lock is held between two of them.
+    pub fn all(&self) -> impl Iterator<Item = Held> + '_ {
+        self.store.all()
+    }
+
+    /// Whether no flush has taken an entry.
+    #[must_use]
+    pub fn spares(&self, held: &Held, head: &Head) -> bool {
+        if held.round() == self.round.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut words = vec![0; head.body_at()];
+        held.copy_to(&mut words);
+        self.flushes.read().spare(head.stored_at, entry::name_of(&words, head))
+    }
+
+    /// The names of all origins, by their numbers.
+    #[must_use]
+    pub fn origin_names(&self) -> Vec<Arc<str>> {
+        self.origins.read().names().to_vec()
+    }
+
+    /// Whether there is an answer past its time that may be used (RFC 8767).
+    #[must_use]
+    pub fn has_stale(&self, key: Key, meta: u64, name: &[u64], now: u64) -> bool {
+        let seen = || self.peek(key, meta, name, now);
+        self.serve_stale_secs() > 0 && seen().is_some_and(|seen| seen.state == State::Stale)
+    }
+
+    /// Has the answer past its time used for as long as nobody is to be asked again. One that
+    /// came meanwhile is given in its place. None: it may not be used any more.
+    #[must_use]
+    pub fn use_stale(&self, key: Key, meta: u64, name: &[u64], now: u64) -> Option<Seen> {
+        let mut seen = self.peek(key, meta, name, now)?;
+        let mut words = vec![0; seen.head.len_words()];
+        // Alone: whoever stores an answer holds the other side of this lock, so that none that
+        // comes now is lost to an old one. It is taken once in a while for a name.
+        let flushes = self.flushes.write();
+        let held = self.store.peek(key)?;
+        if !held.is(&seen.held) {
+            drop(flushes);
+            seen = self.peek(key, meta, name, now)?;
+            let good = seen.state == State::Fresh && seen.head.flags.rcode() != rcode::SERVFAIL;
+            return good.then_some(seen);
+        }
+        if seen.state == State::Fresh {
+            return (seen.head.flags.rcode() != rcode::SERVFAIL).then_some(seen);
+        }
+        if seen.state != State::Stale || !flushes.spare(seen.head.stored_at, name_of(name, meta)) {
+            return None;
+        }
+        let until = stale::usable_until(&seen.head, held.stale_secs_max(), self.serve_stale_secs());
+        held.copy_to(&mut words);
+        let (head, stale_secs_max) = stale::renew(&mut words, now, until)?;
+        let round = self.round.load(Ordering::Acquire);
+        let beside = Beside { text: "", round, stale_secs_max, stale: true };
+        let held = Held::new(&words, &beside);
+        self.store.insert(key, held.clone());
+        Some(Seen { held, head, state: State::Fresh })
+    }
+
+    /// How long a client waits where there is an answer past its time.
+    #[must_use]
+    pub fn stale_answer_after(&self) -> Duration {
+        Duration::from_millis(self.stale_answer_after_millis.load(Ordering::Relaxed))
+    }
+
+    /// How much longer than now an answer that is not fresh may be used.
+    #[must_use]
+    pub fn stale_left(&self, seen: &Seen, now: u64) -> Duration {
+        let Seen { held, head, .. } = seen;
+        let until = stale::usable_until(head, held.stale_secs_max(), self.serve_stale_secs());
+        Duration::from_nanos(until.saturating_sub(now))
+    }
+
+    fn serve_stale_secs(&self) -> u32 {
+        self.serve_stale_secs.load(Ordering::Relaxed)
     }
 
     /// Whether an answer that was just stored is worth a place in the kernel's maps.
@@ -324,15 +509,18 @@ impl Cache {
     }
 
     fn is_spared(&self, head: &Head, name: &[u64]) -> bool {
-        let name = name.as_bytes().get(..usize::from(Meta::of(head.meta).name_len));
-        name.is_some_and(|name| self.flushes.read().spare(head.stored_at, name))
+        self.flushes.read().spare(head.stored_at, name_of(name, head.meta))
     }
 
-    /// Whether there is an answer to the same question that is good and no failure.
+    /// Whether there is an answer to the same question that is good and no failure, or one past
+    /// its time that this failure does not speak against.
     fn has_better(&self, key: Key, head: &Head, entry: &[u64]) -> bool {
         let name = entry.get(head.name_at()..head.body_at()).unwrap_or_default();
-        self.peek(key, head.meta, name, head.stored_at).is_some_and(|seen| {
-            seen.state == State::Fresh && seen.head.flags.rcode() != rcode::SERVFAIL
+        let ede = head.flags.has(Flags::EDE).then_some(head.ede);
+        self.peek(key, head.meta, name, head.stored_at).is_some_and(|seen| match seen.state {
+            State::Fresh if !seen.held.is_stale() => seen.head.flags.rcode() != rcode::SERVFAIL,
+            State::Fresh | State::Stale => !stale::is_verdict(ede),
+            State::Expired | State::Flushed => false,
         })
     }
 
@@ -340,6 +528,11 @@ impl Cache {
         let known = self.origins.read().known(&answer.source);
         known.unwrap_or_else(|| self.origins.write().number(&answer.source))
     }
+}
+
+/// The octets of a name that stands in words.
+fn name_of(name: &[u64], meta: u64) -> &[u8] {
+    name.as_bytes().get(..usize::from(Meta::of(meta).name_len)).unwrap_or_default()
 }
 
 /// No longer than any of the TTLs, nor than our bound.

@@ -45,7 +45,23 @@ impl Origins {
         if let Some(number) = self.known(source) {
             return number;
         }
-        let Some(text) = label(source) else { return DAEMON };
+        label(source).map_or(DAEMON, |text| self.number_of(&text))
+    }
+
+    /// The number of a source that is known already, by its words.
+    #[must_use]
+    pub fn known_as(&self, text: &str) -> Option<u16> {
+        if text == &*self.names[usize::from(DAEMON)] {
+            return Some(DAEMON);
+        }
+        self.numbers.get(text).copied()
+    }
+
+    /// The number of a source, by its words.
+    pub fn number_of(&mut self, text: &str) -> u16 {
+        if let Some(number) = self.known_as(text) {
+            return number;
+        }
         if self.names.len() == ORIGINS_MAX {
             return OTHER;
         }
@@ -55,6 +71,12 @@ impl Origins {
         self.names.push(Arc::clone(&name));
         self.numbers.insert(name, number);
         number
+    }
+
+    /// All names, by their numbers.
+    #[must_use]
+    pub fn names(&self) -> &[Arc<str>] {
+        &self.names
     }
 
     /// "upstream NAME", "zone NAME", "daemon".

@@ -70,6 +70,11 @@ impl Store {
         left.replaced
     }
 
+    /// All entries, one after the other; no lock is held between two.
+    pub fn all(&self) -> impl Iterator<Item = Held> + '_ {
+        self.map.iter().map(|(_, held)| held)
+    }
+
     /// Walks through all entries and does with each what `fate` says. Returns how many went.
     pub fn sweep(&self, mut fate: impl FnMut(&Held) -> Fate) -> u64 {
         let mut swept = 0;
@@ -242,6 +247,7 @@ mod tests {
     use resolverd_common::entry::{self, Flags, Parts};
     use resolverd_common::key;
 
+    use super::super::held::Beside;
     use super::*;
     use crate::metrics::Build;
 
@@ -267,7 +273,7 @@ mod tests {
         };
         let mut words = vec![0; 10_000];
         let len = entry::build(&parts, &mut words).unwrap();
-        Held::new(&words[..len], "", 0)
+        Held::new(&words[..len], &Beside::default())
     }
 
     fn key(n: u32) -> Key {
@@ -308,6 +314,21 @@ mod tests {
         store.resize(512 << 10);
         assert!(store.octets() <= 512 << 10);
         assert_eq!(metrics.cache_entries.get(), store.len() as i64);
+    }
+
+    #[test]
+    fn a_flood_of_large_answers_stays_within_the_bound_at_every_moment() {
+        let metrics = metrics();
+        let store = Store::new(4 << 20, [8; 4], Arc::clone(&metrics));
+        for n in 0..2_000 {
+            // From one that hardly has a place to ones that fill a shard by a few.
+            store.insert(key(n), held(n, [100, 1_400, 60_000, 65_000][n as usize % 4]));
+            assert!(store.octets() <= 4 << 20, "{n}: {}", store.octets());
+        }
+        assert!(store.len() > 20);
+        let sum: u64 = store.all().map(|held| octets(&held)).sum();
+        assert_eq!(sum, store.octets());
+        assert_eq!(metrics.cache_bytes.get(), sum.cast_signed());
     }
 
     #[test]

@@ -14,7 +14,12 @@ use crate::metrics::Build;
 fn cache() -> Cache {
     let metrics = Arc::new(Metrics::new(Build { version: "0", abi: 0, kernel_path: false }));
     Cache::new(
-        Settings { memory_max: 4 << 20, prefetch: true, kernel_entries: [64, 16, 16, 16] },
+        Settings {
+            memory_max: 4 << 20,
+            prefetch: true,
+            kernel_entries: [64, 16, 16, 16],
+            ..Settings::default()
+        },
         metrics,
     )
 }
@@ -167,6 +172,93 @@ fn a_flush_takes_what_is_covered_and_survivors_are_published_once_more() {
     assert_eq!(cache.sweep(21), 0);
 }
 
+fn stale_cache(secs: u64) -> Cache {
+    let cache = cache();
+    let serve_stale = Duration::from_secs(secs);
+    cache.reconfigure(Settings { memory_max: 4 << 20, serve_stale, ..Settings::default() });
+    cache
+}
+
+/// The verdict of a validator: bogus.
+fn bogus() -> Answer {
+    Answer::empty(
+        rcode::SERVFAIL,
+        Duration::from_secs(5),
+        Some(Ede { code: 6, text: String::new() }),
+    )
+}
+
+#[test]
+fn an_old_answer_is_not_shadowed_by_a_failure_but_by_a_verdict_and_by_news() {
+    let q = query("a.test");
+    let words = words(&q.name);
+    let at = |cache: &Cache, now| cache.peek(key_of(&q), q.meta(), &words, now).unwrap();
+    let later = 100 * SECOND;
+    // What comes, whether it is kept, and whether an old answer is in use already.
+    for in_use in [false, true] {
+        for (news, kept) in [(failure(), false), (bogus(), true), (answer(&q, 2, 60), true)] {
+            let cache = stale_cache(3_600);
+            assert!(store(&cache, &q, &answer(&q, 1, 60), 1, 2).is_ok());
+            assert_eq!(at(&cache, later).state, State::Stale);
+            assert!(cache.has_stale(key_of(&q), q.meta(), &words, later));
+            if in_use {
+                assert!(cache.use_stale(key_of(&q), q.meta(), &words, later).is_some());
+            }
+            let stored = store(&cache, &q, &news, later, later + 1);
+            assert_eq!(stored.is_ok(), kept, "{in_use} {news:?}");
+            let seen = at(&cache, later + 2);
+            assert_eq!(seen.head.stored_at == later + 1, kept, "{in_use} {news:?}");
+            assert_eq!(seen.held.is_stale(), in_use && !kept);
+        }
+    }
+}
+
+#[test]
+fn an_old_answer_is_used_for_half_a_minute_at_a_time_and_news_are_not_lost_to_it() {
+    let q = query("a.test");
+    let (key, meta, words) = (key_of(&q), q.meta(), words(&q.name));
+    let cache = stale_cache(100);
+    assert!(store(&cache, &q, &answer(&q, 1, 60), 1, 2).is_ok());
+    let mut lives = Vec::new();
+    let mut now = 70 * SECOND;
+    while let Some(seen) = cache.use_stale(key, meta, &words, now) {
+        assert!(seen.held.is_stale() && find(&cache, &q, now).unwrap().held.is_stale());
+        assert!(!find(&cache, &q, seen.head.expires_at() - 1).unwrap().refresh);
+        lives.push(seen.head.life_millis);
+        now = seen.head.expires_at();
+        assert!(find(&cache, &q, now).is_none());
+    }
+    // From second 70 to second 160: the life of 60 seconds and 100 more.
+    assert_eq!(lives.len(), 3, "{lives:?}");
+    assert!(lives.iter().sum::<u32>() <= 90_000, "{lives:?}");
+    assert!(now <= 160 * SECOND + 2, "{now}");
+    // A newer answer that came between is given in its place.
+    assert!(store(&cache, &q, &answer(&q, 2, 60), now, now).is_ok());
+    let seen = cache.use_stale(key, meta, &words, now + 1).unwrap();
+    assert!(!seen.held.is_stale());
+    // And a failure is not.
+    let now = now + 1_000 * SECOND;
+    assert!(store(&cache, &q, &failure(), now, now).is_ok());
+    assert!(cache.use_stale(key, meta, &words, now + 1).is_none());
+}
+
+#[test]
+fn a_secure_answer_is_not_used_past_its_signatures() {
+    let q = query("a.test");
+    let words = words(&q.name);
+    for (signed, until) in [(None, 60), (Some(20), 80), (Some(u32::MAX), 160)] {
+        let cache = stale_cache(100);
+        let secure = Answer { secure: true, ..answer(&q, 1, 60) };
+        let mut entry = Vec::new();
+        cache.build(&q, &secure, 0, &mut entry).unwrap();
+        assert!(cache.insert_signed(key_of(&q), &entry, "", 0, signed).is_ok());
+        let stale = |now| cache.has_stale(key_of(&q), q.meta(), &words, now);
+        let end = until * SECOND;
+        assert_eq!(stale(end - 1), until > 60, "{signed:?}");
+        assert!(!stale(end), "{signed:?}");
+    }
+}
+
 #[test]
 fn an_entry_near_its_end_is_refreshed_by_one() {
     let cache = cache();
@@ -175,7 +267,7 @@ fn an_entry_near_its_end_is_refreshed_by_one() {
     assert!(!find(&cache, &q, 80 * SECOND).unwrap().refresh);
     assert!(find(&cache, &q, 95 * SECOND).unwrap().refresh);
     assert!(!find(&cache, &q, 96 * SECOND).unwrap().refresh);
-    let settings = Settings { memory_max: 4 << 20, prefetch: false, kernel_entries: [64; 4] };
+    let settings = Settings { memory_max: 4 << 20, kernel_entries: [64; 4], ..Settings::default() };
     cache.reconfigure(settings);
     let now = 200 * SECOND;
     assert!(store(&cache, &q, &answer(&q, 1, 100), now, now).is_ok());
@@ -235,7 +327,12 @@ fn the_resident_memory_of_a_short_name() {
         pages * 4_096
     };
     let metrics = Arc::new(Metrics::new(Build { version: "0", abi: 0, kernel_path: false }));
-    let settings = Settings { memory_max: 1 << 30, prefetch: true, kernel_entries: [1 << 17; 4] };
+    let settings = Settings {
+        memory_max: 1 << 30,
+        prefetch: true,
+        kernel_entries: [1 << 17; 4],
+        ..Settings::default()
+    };
     let cache = Cache::new(settings, metrics);
     let mut at = [(0, 0); 2];
     for (n, names) in [10_000, 100_000].into_iter().enumerate() {

@@ -118,7 +118,21 @@ fn cache(r: &mut Reader<'_>, spec: &spec::Cache) -> Cache {
         negative_ttl_max: negative,
         failure_ttl: r.duration("cache.failure-ttl", &spec.failure_ttl, SECOND..=5 * MINUTE),
         prefetch: spec.prefetch,
+        serve_stale: serve_stale(r, &spec.serve_stale),
+        stale_answer_after: r.duration(
+            "cache.stale-answer-after",
+            &spec.stale_answer_after,
+            Duration::ZERO..=30 * SECOND,
+        ),
+        persist: spec.persist,
     }
+}
+
+fn serve_stale(r: &mut Reader<'_>, written: &Text) -> Duration {
+    if written.get_ref() == "off" {
+        return Duration::ZERO;
+    }
+    r.duration("cache.serve-stale", written, MINUTE..=7 * DAY)
 }
 
 fn resolve(r: &mut Reader<'_>, spec: &spec::Resolve) -> Resolve {

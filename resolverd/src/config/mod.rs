@@ -143,6 +143,12 @@ pub struct Cache {
     /// How long a failure is remembered (RFC 9520 section 3.2: 1 second to 5 minutes).
     pub failure_ttl: Duration,
     pub prefetch: bool,
+    /// How long past its life an answer may be used (RFC 8767); zero: not at all.
+    pub serve_stale: Duration,
+    /// How long a client waits where there is such an answer.
+    pub stale_answer_after: Duration,
+    /// Whether answers are kept over a restart, in the state directory.
+    pub persist: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

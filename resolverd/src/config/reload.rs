@@ -106,6 +106,11 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("cache.negative-ttl-max", Now, |a, b| a.cache.negative_ttl_max != b.cache.negative_ttl_max),
     ("cache.failure-ttl", Now, |a, b| a.cache.failure_ttl != b.cache.failure_ttl),
     ("cache.prefetch", Now, |a, b| a.cache.prefetch != b.cache.prefetch),
+    ("cache.serve-stale", Now, |a, b| a.cache.serve_stale != b.cache.serve_stale),
+    ("cache.stale-answer-after", Now, |a, b| {
+        a.cache.stale_answer_after != b.cache.stale_answer_after
+    }),
+    ("cache.persist", Now, |a, b| a.cache.persist != b.cache.persist),
     ("resolve.mode", Now, |a, b| a.resolve.mode != b.resolve.mode),
     ("resolve.upstream-from", Now, |a, b| a.resolve.upstream_from != b.resolve.upstream_from),
     ("resolve.ipv4", Now, |a, b| a.resolve.ipv4 != b.resolve.ipv4),

@@ -87,6 +87,9 @@ pub struct Cache {
     pub negative_ttl_max: Text,
     pub failure_ttl: Text,
     pub prefetch: bool,
+    pub serve_stale: Text,
+    pub stale_answer_after: Text,
+    pub persist: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -227,8 +230,6 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
 /// empty key stands for the whole section.
 pub const LATER: &[(&str, &str, &str)] = &[
     ("server", "clock", "test rigs"),
-    ("cache", "serve-stale", "serve-stale"),
-    ("cache", "persist", "the cache on disk"),
     ("resolve", "builtin-zones", "built-in local zones"),
     ("upstream", "server-name", TRANSPORTS),
     ("upstream", "pins", TRANSPORTS),

@@ -49,6 +49,9 @@ fn the_defaults_are_what_the_documents_say() {
     assert_eq!(config.cache.negative_ttl_max, Duration::from_secs(3_600));
     assert_eq!(config.cache.failure_ttl, Duration::from_secs(5));
     assert!(config.cache.prefetch);
+    assert_eq!(config.cache.serve_stale, Duration::from_secs(86_400));
+    assert_eq!(config.cache.stale_answer_after, Duration::from_millis(1_800));
+    assert!(!config.cache.persist);
     assert_eq!(config.resolve.mode, ResolveMode::Forward);
     assert_eq!(config.resolve.upstream_from, UpstreamFrom::System);
     assert!(config.resolve.ipv4 && config.resolve.ipv6);
@@ -161,6 +164,13 @@ fn metrics_can_be_off_and_the_state_directory_of_systemd_is_a_default() {
     let dir = |text: &str| Config::read(text, "f", Some(given)).unwrap().server.state_dir;
     assert_eq!(dir(""), given);
     assert_eq!(dir("server.state-dir = \"/srv/x\""), Path::new("/srv/x"));
+}
+
+#[test]
+fn old_answers_can_be_switched_off() {
+    let stale = |text: &str| Config::parse(text, "f").unwrap().cache.serve_stale;
+    assert_eq!(stale("cache.serve-stale = \"off\""), Duration::ZERO);
+    assert_eq!(stale("cache.serve-stale = \"3d\""), Duration::from_secs(3 * 86_400));
 }
 
 #[test]

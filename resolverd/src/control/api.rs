@@ -11,25 +11,31 @@
 //! | `POST /v1/reload` | `ReloadReport` |
 //! | `GET /v1/kernel` | `KernelReport` |
 //! | `POST /v1/kernel/detach` | `DetachReport` |
+//! | `GET /v1/cache?zone=Z&limit=N` | lines of JSON: `dump` |
+//! | `POST /v1/cache/load?foreign=B` such lines | `LoadReport` |
 //! | `GET /v1/metrics` | Prometheus' text |
 //!
 //! Anything else, and what the daemon refuses, is an [`ErrorReport`] with status 4xx or 5xx.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures_util::stream;
 use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+use super::dump::{DumpRequest, LIMIT_DEFAULT, LIMIT_MAX, LoadRequest};
 use super::reports::ErrorReport;
 use super::serve::{Bounds, serve};
 use super::{Daemon, FlushScope, Question, Refused, exporter};
@@ -52,6 +58,8 @@ fn router<D: Daemon>(daemon: Arc<D>) -> Router {
         .route("/v1/reload", post(reload::<D>))
         .route("/v1/kernel", get(kernel::<D>))
         .route("/v1/kernel/detach", post(kernel_detach::<D>))
+        .route("/v1/cache", get(cache_dump::<D>))
+        .route("/v1/cache/load", post(cache_load::<D>))
         .route("/v1/metrics", get(exporter::metrics::<D>))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -100,6 +108,19 @@ impl ExplainRequest {
     pub fn question(&self) -> Result<Question, Refused> {
         let qtype = self.qtype.as_deref().map_or(Ok(1), qtype)?;
         Ok(Question { name: name(&self.name)?, qtype })
+    }
+}
+
+impl DumpRequest {
+    /// Which answers, and how many.
+    pub fn scope(&self) -> Result<(Option<Name>, u64), Refused> {
+        let zone = self.zone.as_deref().map(name).transpose()?;
+        match self.limit.unwrap_or(LIMIT_DEFAULT) {
+            limit @ 1..=LIMIT_MAX => Ok((zone, limit)),
+            limit => {
+                Err(Refused::Invalid(format!("the limit is {limit}, and may be 1 to {LIMIT_MAX}")))
+            }
+        }
     }
 }
 
@@ -158,6 +179,45 @@ async fn flush<D: Daemon>(
     }
 }
 
+async fn cache_dump<D: Daemon>(
+    State(daemon): State<Arc<D>>,
+    request: Result<Query<DumpRequest>, QueryRejection>,
+) -> Response {
+    let scope = match request {
+        Ok(Query(request)) => request.scope(),
+        Err(rejection) => Err(Refused::Invalid(rejection.body_text())),
+    };
+    let (zone, limit) = match scope {
+        Ok(scope) => scope,
+        Err(refused) => return answer::<()>(Err(refused)),
+    };
+    let lines = stream::unfold(daemon.cache_dump(zone, limit), |mut lines| async move {
+        let some = lines.recv().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(some)), lines))
+    });
+    ([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines)).into_response()
+}
+
+async fn cache_load<D: Daemon>(
+    State(daemon): State<Arc<D>>,
+    request: Result<Query<LoadRequest>, QueryRejection>,
+    body: Body,
+) -> Response {
+    let foreign = match request {
+        Ok(Query(LoadRequest { foreign })) => foreign,
+        Err(rejection) => {
+            return answer::<()>(Err(Refused::Invalid(rejection.body_text())));
+        }
+    };
+    match to_bytes(body, LOAD_OCTETS_MAX).await {
+        Ok(dump) => answer(daemon.cache_load(dump, foreign).await),
+        Err(_) => error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the dump ended early, or has more than {LOAD_OCTETS_MAX} octets"),
+        ),
+    }
+}
+
 async fn reload<D: Daemon>(State(daemon): State<Arc<D>>) -> Response {
     answer(daemon.reload().await)
 }
@@ -188,6 +248,11 @@ fn error(status: StatusCode, error: String) -> Response {
 
 /// A name is the longest thing that is sent.
 const BODY_MAX: usize = 16 << 10;
+/// Of a dump that is loaded: some 200,000 answers. It is in memory as a whole, because nothing of
+/// it is used before its end was seen.
+pub const LOAD_OCTETS_MAX: usize = 96 << 20;
+/// <https://github.com/ndjson/ndjson-spec>
+const LINES: &str = "application/x-ndjson";
 /// Operators and their scripts.
 const BOUNDS: Bounds = Bounds { connections_max: 32, lifetime: Duration::from_secs(60) };
 

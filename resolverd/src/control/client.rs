@@ -7,24 +7,37 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::api::{ExplainRequest, FlushRequest};
+use super::dump::{DumpRequest, LoadRequest};
 use super::reports::{
-    DetachReport, ErrorReport, ExplainReport, FlushReport, KernelReport, ReloadReport, StatusReport,
+    DetachReport, ErrorReport, ExplainReport, FlushReport, KernelReport, LoadReport, ReloadReport,
+    StatusReport,
 };
 
 /// Speaks to the daemon behind one socket.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+}
+
+/// The task that drives a connection; it ends when this is dropped.
+struct Driving(JoinHandle<hyper::Result<()>>);
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Why there is no report.
@@ -77,6 +90,50 @@ impl Client {
         self.ask(Method::POST, "/v1/kernel/detach", NOTHING).await
     }
 
+    /// Gives the lines of a dump to `take`, as they come, until it says no.
+    pub async fn cache_dump(
+        &self,
+        request: &DumpRequest,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), ClientError> {
+        let mut path = "/v1/cache?".to_owned();
+        if let Some(zone) = &request.zone {
+            path.push_str(&format!("zone={}&", escaped(zone)));
+        }
+        if let Some(limit) = request.limit {
+            path.push_str(&format!("limit={limit}"));
+        }
+        let (response, _driving) = self.send(Method::GET, &path, Bytes::new()).await?;
+        if response.status() != StatusCode::OK {
+            return self.report(response).await;
+        }
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.confused(error.to_string()))?;
+            if frame.data_ref().is_some_and(|octets| !take(octets)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a dump loaded.
+    pub async fn cache_load(
+        &self,
+        dump: Vec<u8>,
+        request: LoadRequest,
+    ) -> Result<LoadReport, ClientError> {
+        let path = format!("/v1/cache/load?foreign={}", request.foreign);
+        let load = async {
+            let (response, _driving) = self.send(Method::POST, &path, dump.into()).await?;
+            self.report(response).await
+        };
+        match timeout(ANSWER_WITHIN, load).await {
+            Ok(result) => result,
+            Err(_) => Err(self.confused(format!("nothing came within {ANSWER_WITHIN:?}"))),
+        }
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -95,31 +152,51 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
+        let octets = match body {
+            Some(body) => {
+                serde_json::to_vec(body).map_err(|error| self.confused(error.to_string()))?
+            }
+            None => Vec::new(),
+        };
+        let (response, _driving) = self.send(method, path, octets.into()).await?;
+        self.report(response).await
+    }
+
+    /// Sends a request. The connection ends with what is given beside the response.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Driving), ClientError> {
         let confused = |error: &dyn std::error::Error| self.confused(error.to_string());
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| confused(&e))?;
-        let driving = tokio::spawn(connection);
-        let octets = match body {
-            Some(body) => serde_json::to_vec(body).map_err(|e| confused(&e))?,
-            None => Vec::new(),
-        };
+        let driving = Driving(tokio::spawn(connection));
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "resolverd")
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(octets)))
+            .body(Full::new(body))
             .map_err(|e| confused(&e))?;
         let response = sender.send_request(request).await.map_err(|e| confused(&e))?;
+        Ok((response, driving))
+    }
+
+    /// The report in a response, or the refusal.
+    async fn report<T: DeserializeOwned>(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<T, ClientError> {
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_MAX);
-        let octets = body.collect().await.map_err(|e| confused(&*e))?.to_bytes();
-        driving.abort();
+        let octets = body.collect().await.map_err(|e| self.confused(e.to_string()))?.to_bytes();
         if status == StatusCode::OK {
-            return serde_json::from_slice(&octets).map_err(|e| confused(&e));
+            return serde_json::from_slice(&octets).map_err(|e| self.confused(e.to_string()));
         }
         match serde_json::from_slice::<ErrorReport>(&octets) {
             Ok(report) => Err(ClientError::Refused(report.error)),

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod client;
+pub mod dump;
 pub mod exporter;
 pub mod notify;
 pub mod reports;
@@ -14,9 +15,15 @@ pub mod socket;
 mod tests;
 
 use std::future::Future;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use tokio::sync::mpsc;
 
 use crate::dns::Name;
-use reports::{DetachReport, ExplainReport, FlushReport, KernelReport, ReloadReport, StatusReport};
+use reports::{
+    DetachReport, ExplainReport, FlushReport, KernelReport, LoadReport, ReloadReport, StatusReport,
+};
 
 /// What an operator can ask of the daemon, and tell it to do.
 ///
@@ -40,6 +47,17 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Reads the configuration again, as SIGHUP does. A bad file is refused, and changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReport, Refused>> + Send;
+
+    /// The cache as lines of text ([`dump`]), at most `limit` answers, of one zone if it is named.
+    /// It is made as it is read.
+    fn cache_dump(self: &Arc<Self>, zone: Option<Name>, limit: u64) -> mpsc::Receiver<String>;
+
+    /// Takes the answers of a dump into the cache; `foreign`: whoever wrote it.
+    fn cache_load(
+        self: &Arc<Self>,
+        dump: Bytes,
+        foreign: bool,
+    ) -> impl Future<Output = Result<LoadReport, Refused>> + Send;
 
     /// Takes the program off every interface and removes its pins; the daemon goes on.
     fn kernel_detach(&self) -> impl Future<Output = Result<DetachReport, Refused>> + Send;

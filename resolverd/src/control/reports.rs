@@ -163,6 +163,13 @@ pub struct CacheEntryReport {
     pub expires_in_secs: u64,
     /// Whether it was written into the kernel's maps.
     pub promoted: bool,
+    /// It is past its time, and used for want of a newer one.
+    #[serde(default)]
+    pub stale: bool,
+    /// How much longer it may be used past its time; left out while it is not past it, or may
+    /// not be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_for_secs: Option<u64>,
     /// "secure" where DNSSEC says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dnssec: Option<String>,
@@ -173,7 +180,7 @@ pub struct CacheEntryReport {
 }
 
 /// RFC 8914.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdeReport {
     pub code: u16,
     pub text: String,
@@ -187,6 +194,22 @@ pub struct FlushReport {
     pub entries: u64,
     /// Too many flushes to remember one by one: everything went.
     pub overflow: bool,
+}
+
+/// What became of the answers of a dump.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Now in the cache, unvalidated until they are asked for again.
+    pub taken: u64,
+    /// Their life is over.
+    pub expired: u64,
+    /// There is a good answer already.
+    pub known: u64,
+    /// Not for a dump to say: signed and proven elsewhere, a failure, of a view, or answered by a
+    /// local zone.
+    pub kept_out: u64,
+    /// No answers.
+    pub malformed: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

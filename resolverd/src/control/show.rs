@@ -4,9 +4,10 @@
 
 use std::fmt::Write as _;
 
+use super::dump::Line;
 use super::reports::{
     CacheEntryReport, CacheReport, DetachReport, ExplainReport, FlushReport, InterfaceReport,
-    KernelEntryReport, KernelReport, ReloadReport, StatusReport,
+    KernelEntryReport, KernelReport, LoadReport, ReloadReport, StatusReport,
 };
 
 #[must_use]
@@ -135,6 +136,51 @@ pub fn flush(report: &FlushReport) -> String {
 }
 
 #[must_use]
+pub fn load(report: &LoadReport) -> String {
+    let mut out = format!("loaded {}\n", count(report.taken, "answer", "answers"));
+    for (number, why) in [
+        (report.expired, "expired"),
+        (report.known, "known already"),
+        (report.kept_out, "not for a dump to say: signed, failures, of a view, or answered here"),
+        (report.malformed, "malformed"),
+    ] {
+        if number > 0 {
+            let _ = writeln!(out, "  {number} left out: {why}");
+        }
+    }
+    out
+}
+
+/// One answer of a dump, as in a zone file.
+#[must_use]
+pub fn dumped(line: &Line) -> String {
+    let mut out = format!(
+        "; {} {}: {}{} from {}; expires in {}",
+        line.name,
+        line.qtype,
+        line.rcode,
+        bits(line.dnssec_ok, line.checking_disabled),
+        line.source,
+        age(u64::from(line.expires_in_ms) / 1_000),
+    );
+    if line.view > 0 {
+        let _ = write!(out, ", view {}", line.view);
+    }
+    if line.secure {
+        out.push_str(", DNSSEC secure");
+    }
+    if let Some(ede) = &line.ede {
+        let _ = write!(out, ", EDE {} {}", ede.code, ede.text);
+    }
+    out.push('\n');
+    for record in &line.records {
+        out.push_str(record);
+        out.push('\n');
+    }
+    out
+}
+
+#[must_use]
 pub fn reload(report: &ReloadReport) -> String {
     if report.applied.is_empty() && report.needs_restart.is_empty() {
         return format!("{}: read again, nothing changed\n", report.file);
@@ -195,6 +241,16 @@ fn cache_entry(entry: &CacheEntryReport) -> String {
     );
     if entry.promoted {
         out.push_str(", promoted");
+    }
+    match (entry.stale, entry.stale_for_secs) {
+        (true, left) => {
+            let left = age(left.unwrap_or_default());
+            let _ = write!(out, ", an old answer in use, for {left} at most");
+        }
+        (false, Some(left)) => {
+            let _ = write!(out, ", may be used as an old answer for {}", age(left));
+        }
+        (false, None) => {}
     }
     if let Some(dnssec) = &entry.dnssec {
         let _ = write!(out, ", DNSSEC {dnssec}");

@@ -7,11 +7,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::api::{ExplainRequest, FlushRequest};
 use super::client::{Client, ClientError};
+use super::dump::{DumpRequest, LoadRequest};
 use super::reports::*;
 use super::*;
 use crate::metrics::{AnsweredBy, Build, Metrics, Rcode, Transport};
@@ -50,6 +51,24 @@ impl Daemon for Mock {
 
     async fn reload(&self) -> Result<ReloadReport, Refused> {
         Err(Refused::Failed("f:1:1: this is not TOML".into()))
+    }
+
+    fn cache_dump(self: &Arc<Self>, zone: Option<Name>, limit: u64) -> mpsc::Receiver<String> {
+        self.told.lock().push(format!("dump {zone:?} {limit}"));
+        let (lines, dump) = mpsc::channel(8);
+        for n in 0..limit.min(4) {
+            lines.try_send(format!("line {n}\n")).unwrap();
+        }
+        dump
+    }
+
+    async fn cache_load(
+        self: &Arc<Self>,
+        octets: Bytes,
+        foreign: bool,
+    ) -> Result<LoadReport, Refused> {
+        self.told.lock().push(format!("load {} {foreign}", octets.len()));
+        Ok(LoadReport { taken: 7, ..LoadReport::default() })
     }
 
     async fn kernel_detach(&self) -> Result<DetachReport, Refused> {
@@ -114,6 +133,42 @@ async fn each_verb_reaches_the_daemon_and_comes_back() {
     let told = door.daemon.told.lock().clone();
     assert!(told[0].starts_with("explain"), "{told:?}");
     assert_eq!(told[1], "flush Zone(a.test.)");
+}
+
+#[tokio::test]
+async fn a_dump_comes_piece_by_piece_and_one_goes_back_whole() {
+    let door = door();
+    let client = Client::new(&door.path);
+    let mut text = Vec::new();
+    let request = DumpRequest { zone: Some("A.test".into()), limit: Some(3) };
+    let take = |octets: &[u8]| {
+        text.extend_from_slice(octets);
+        true
+    };
+    client.cache_dump(&request, take).await.unwrap();
+    assert_eq!(text, b"line 0\nline 1\nline 2\n");
+    // Who has seen enough says so.
+    let mut seen = 0;
+    let take = |_: &[u8]| {
+        seen += 1;
+        false
+    };
+    client.cache_dump(&DumpRequest::default(), take).await.unwrap();
+    assert_eq!(seen, 1);
+    for request in [
+        DumpRequest { zone: Some("a..b".into()), limit: None },
+        DumpRequest { zone: None, limit: Some(0) },
+        DumpRequest { zone: None, limit: Some(u64::MAX) },
+    ] {
+        let refused = client.cache_dump(&request, |_| panic!("something came")).await;
+        assert!(matches!(refused, Err(ClientError::Refused(_))), "{request:?}");
+    }
+    // Larger than any other request may be.
+    let dump = vec![b'x'; 1 << 20];
+    let report = client.cache_load(dump, LoadRequest { foreign: true }).await.unwrap();
+    assert_eq!(report.taken, 7);
+    let told = door.daemon.told.lock().clone();
+    assert_eq!(told, ["dump Some(a.test.) 3", "dump None 10000", "load 1048576 true"]);
 }
 
 #[tokio::test]

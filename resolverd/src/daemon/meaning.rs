@@ -52,6 +52,8 @@ pub fn cache(config: &Config) -> cache::Settings {
     cache::Settings {
         memory_max: config.cache.memory_max,
         prefetch: config.cache.prefetch,
+        serve_stale: config.cache.serve_stale,
+        stale_answer_after: config.cache.stale_answer_after,
         kernel_entries: config.kernel.entries,
     }
 }

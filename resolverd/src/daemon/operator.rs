@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use resolverd_common::counters::Reason;
+use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::meaning::event_sample;
-use super::{Joined, driver};
+use super::{Joined, driver, dump};
 use crate::cache::Scope;
 use crate::clock::Utc;
 use crate::control::reports::{
     CacheEntryReport, CacheReport, ConfigReport, DetachReport, EdeReport, ExplainReport,
-    FlushReport, InterfaceReport, KernelEntryReport, KernelReport, ListenerReport, PacketsReport,
-    QuestionReport, ReloadReport, StatusReport, UpstreamReport,
+    FlushReport, InterfaceReport, KernelEntryReport, KernelReport, ListenerReport, LoadReport,
+    PacketsReport, QuestionReport, ReloadReport, StatusReport, UpstreamReport,
 };
 use crate::control::{Daemon, FlushScope, Question, Refused};
+use crate::dns::Name;
 use crate::kernel::maps::lease_left_millis;
 use crate::metrics::{AnsweredBy, Rcode};
 use crate::pipeline::Transport;
@@ -142,6 +145,20 @@ impl Daemon for Joined {
         })
     }
 
+    fn cache_dump(self: &Arc<Self>, zone: Option<Name>, limit: u64) -> mpsc::Receiver<String> {
+        dump::dump(self, zone, limit)
+    }
+
+    async fn cache_load(
+        self: &Arc<Self>,
+        octets: Bytes,
+        foreign: bool,
+    ) -> Result<LoadReport, Refused> {
+        let joined = Arc::clone(self);
+        let loading = tokio::task::spawn_blocking(move || dump::load(&joined, &octets, foreign));
+        loading.await.unwrap_or_else(|panic| Err(Refused::Failed(panic.to_string())))
+    }
+
     async fn kernel_detach(&self) -> Result<DetachReport, Refused> {
         let Some(kernel) = &self.kernel else {
             let pins = driver::detach_leftovers(&self.config.load().kernel);
@@ -197,7 +214,7 @@ impl Joined {
     }
 
     /// Upstreams that would be asked for a name: those of the longest zone it is in.
-    fn asked_for(&self, name: &crate::dns::Name) -> Vec<String> {
+    fn asked_for(&self, name: &Name) -> Vec<String> {
         let states = self.resolver.upstreams();
         let longest = states
             .iter()
@@ -235,6 +252,8 @@ fn cache_entry(entry: CacheEntry) -> CacheEntryReport {
         stored_secs_ago: entry.stored_secs_ago,
         expires_in_secs: entry.expires_in_secs,
         promoted: entry.promoted,
+        stale: entry.used_stale,
+        stale_for_secs: entry.usable_secs,
         dnssec: entry.secure.then(|| "secure".to_owned()),
         ede: entry.ede.map(|ede| EdeReport { code: ede.code, text: ede.text }),
         records: entry.records,

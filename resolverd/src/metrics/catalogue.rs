@@ -64,6 +64,9 @@ pub const CATALOGUE: &[&Described] = &[
     &CACHE_BYTES,
     &CACHE_EVICTIONS,
     &CACHE_FLUSHES,
+    &CACHE_STALE_ANSWERS,
+    &CACHE_SAVES,
+    &CACHE_LOADED,
     &RESOLVER_FLIGHTS,
     &RESOLVER_FLIGHTS_SHED,
     &RESOLVER_REPLIES_KNOWN,
@@ -244,6 +247,28 @@ pub(super) const CACHE_FLUSHES: Described = Described {
     help: "Flushes by the operator; `overflow`: more than are remembered one by one, so that \
            all was flushed.",
     question: "Why did the hit rate fall?",
+};
+pub(super) const CACHE_STALE_ANSWERS: Described = Described {
+    name: "resolverd_cache_stale_answers_total",
+    kind: "counter",
+    labels: &["cause"],
+    help: "Answers used past their time (RFC 8767): nobody gave a newer one (`failed`), none came \
+           in time (`slow`), or it was so within the last 30 seconds (`recheck`).",
+    question: "Do clients live on old answers because servers or upstreams are down?",
+};
+pub(super) const CACHE_SAVES: Described = Described {
+    name: "resolverd_cache_saves_total",
+    kind: "counter",
+    labels: &["result"],
+    help: "Times the cache was written to disk (`cache.persist`), and times that failed.",
+    question: "Will a restart find the answers?",
+};
+pub(super) const CACHE_LOADED: Described = Described {
+    name: "resolverd_cache_loaded_entries_total",
+    kind: "counter",
+    labels: &[],
+    help: "Answers taken from the file on disk, or from `resolverd cache load`.",
+    question: "Did the restart find the answers?",
 };
 pub(super) const RESOLVER_FLIGHTS: Described = Described {
     name: "resolverd_resolver_flights",

@@ -76,6 +76,21 @@ label! {
     }
 }
 label! {
+    /// Why an answer was used past its time.
+    StaleCause {
+        /// Nobody gave a newer one.
+        Failed = "failed",
+        /// None came within `cache.stale-answer-after`.
+        Slow = "slow",
+        /// It was so less than 30 seconds ago, and nobody was asked again.
+        Recheck = "recheck",
+    }
+}
+label! {
+    /// What became of writing the cache to disk.
+    Saved { Written = "written", Failed = "failed", }
+}
+label! {
     /// How one question to an upstream ended.
     Outcome {
         /// An answer was accepted, NXDOMAIN included.

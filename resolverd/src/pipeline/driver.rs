@@ -1,13 +1,16 @@
-//! Asks anew in the background for answers that are about to expire.
+//! Asks anew in the background for answers that are about to expire, or that clients did not
+//! wait for.
 //!
 //! Tasks: one for each answer asked for, at most [`REFRESHES_MAX`]; each ends with its answer,
 //! and is dropped with the runtime.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Where background work is done.
 pub struct Background {
@@ -20,6 +23,21 @@ impl Background {
     #[must_use]
     pub fn here() -> Self {
         Self { runtime: Handle::current(), places: Arc::new(Semaphore::new(REFRESHES_MAX)) }
+    }
+
+    /// Waits for `work` for as long as it is given. Past it, it goes on in the background, if
+    /// there is room.
+    pub async fn within<T: Send + 'static>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let mut work = Box::pin(work);
+        let done = timeout(time, work.as_mut()).await;
+        if done.is_err() {
+            self.spawn(async move { drop(work.await) });
+        }
+        done.ok()
     }
 
     /// Starts `work` if there is room; else the answer expires and the next client waits for it.

@@ -54,6 +54,10 @@ pub struct CacheEntry {
     pub source: Arc<str>,
     /// Why it is not answered from. None: it is.
     pub stale: Option<&'static str>,
+    /// It is past its time, and used for want of a newer one (RFC 8767).
+    pub used_stale: bool,
+    /// How much longer it may be used so; none: not at all, or it is no matter yet.
+    pub usable_secs: Option<u64>,
     pub stored_secs_ago: u64,
     pub expires_in_secs: u64,
     pub hits: u64,
@@ -119,10 +123,22 @@ impl Shared {
             .iter()
             .find(|entry| is_plain(entry.dnssec_ok, entry.checking_disabled))
             .filter(|entry| entry.stale.is_none());
+        let old = cache.iter().any(|entry| {
+            is_plain(entry.dnssec_ok, entry.checking_disabled)
+                && entry.stale.is_some()
+                && entry.usable_secs.is_some()
+        });
         let next = match (&cached, &zone) {
             _ if in_kernel => "the kernel answers".to_owned(),
+            (Some(entry), _) if entry.used_stale => {
+                format!("the daemon answers with an old answer from its cache ({})", entry.source)
+            }
             (Some(entry), _) => format!("the daemon answers from its cache ({})", entry.source),
             (None, Some(zone)) => format!("the local zone {zone} answers"),
+            (None, None) if old => format!(
+                "{}; should there be no answer in time, the old one is used",
+                self.resolver.would_ask(name)
+            ),
             (None, None) => self.resolver.would_ask(name),
         };
         Explained { kernel, not_in_kernel, cache, zone, next }
@@ -153,9 +169,12 @@ impl Shared {
             source: self.cache.origin_name(head.origin),
             stale: match state {
                 State::Fresh => None,
-                State::Expired => Some(EXPIRED),
+                State::Stale | State::Expired => Some(EXPIRED),
                 State::Flushed => Some(FLUSHED),
             },
+            used_stale: held.is_stale(),
+            usable_secs: (*state == State::Stale || held.is_stale())
+                .then(|| self.cache.stale_left(seen, now).as_secs()),
             stored_secs_ago: elapsed,
             expires_in_secs: head.expires_at().saturating_sub(now) / SECOND,
             hits: held.hits(),
@@ -197,7 +216,7 @@ fn kernel_entry(entry: &[u64], mark: Mark, now: u64) -> Option<KernelEntry> {
 }
 
 /// The records of an entry as text, with the TTLs that are left.
-fn texts(words: &[u64], head: &Head, elapsed: u64) -> Vec<String> {
+pub(super) fn texts(words: &[u64], head: &Head, elapsed: u64) -> Vec<String> {
     let name = entry::name_of(words, head);
     let mut message = vec![0; HEADER_LEN];
     message.extend_from_slice(name);

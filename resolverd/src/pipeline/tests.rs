@@ -3,8 +3,10 @@
 mod always;
 mod hostile;
 mod house;
+mod large;
 mod life;
 mod messages;
+mod stale;
 mod telling;
 
 use house::{House, Seen, q};

@@ -46,6 +46,7 @@ impl House {
             memory_max: 4 << 20,
             prefetch: true,
             kernel_entries: [64, 16, 16, 16],
+            ..cache::Settings::default()
         })
     }
 
@@ -252,6 +253,17 @@ fn script(query: &[u8], asked: &Asked, tcp: bool) -> (Vec<u8>, Duration) {
         "fail" => reply.metadata.response_code = ResponseCode::ServFail,
         // The first time an address, then failures.
         "fades" if n > 0 => reply.metadata.response_code = ResponseCode::ServFail,
+        // The first time there is no such name, then failures.
+        "gone" if n > 0 => reply.metadata.response_code = ResponseCode::ServFail,
+        "gone" => {
+            reply.metadata.response_code = ResponseCode::NXDomain;
+            reply.add_authority(soa());
+        }
+        // The first time at once, then slowly.
+        "drags" => {
+            pause = Duration::from_millis(if n > 0 { 600 } else { 0 });
+            reply.add_answer(address(n, 300));
+        }
         "zero" => {
             reply.add_answer(address(1, 0));
         }

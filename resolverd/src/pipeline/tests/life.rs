@@ -356,6 +356,7 @@ async fn when_the_maps_fill_up_names_that_are_asked_for_again_still_get_in() {
         memory_max: 4 << 20,
         prefetch: true,
         kernel_entries: [8, 4, 4, 4],
+        ..cache::Settings::default()
     });
     for n in 0..6 {
         house.ask(&q(&format!("n{n}.test"), A)).await;
@@ -461,6 +462,7 @@ async fn the_time_of_a_hit_from_message_to_reply() {
         memory_max: 64 << 20,
         prefetch: true,
         kernel_entries: [1 << 17, 16, 16, 16],
+        ..cache::Settings::default()
     });
     let messages: Vec<_> = (0..10_000).map(|n| q(&format!("n{n:06}.home.test"), A)).collect();
     for message in &messages {
