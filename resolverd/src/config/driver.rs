@@ -26,6 +26,7 @@ impl Config {
             Ok(text) => {
                 let mut config = Self::read(&text, &file, state_dir.as_deref())?;
                 config.read_root_hints()?;
+                config.read_anchors()?;
                 Ok(config)
             }
             Err(e) => {
@@ -55,6 +56,35 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Reads the files of trust anchors that it names. What stands in them is judged by who
+    /// knows anchors.
+    fn read_anchors(&mut self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        for at in 0..self.dnssec.trust_anchor_files.len() {
+            let file = &self.dnssec.trust_anchor_files[at];
+            match read_anchors(&file.path) {
+                Ok(text) => self.dnssec.trust_anchor_files[at].text = text,
+                Err(reason) => {
+                    let path = file.path.display();
+                    let text = format!(
+                        "`dnssec.trust-anchor-files`: `{path}` can't be read: {reason}; write \
+                         the path of a file with DS or DNSKEY records instead"
+                    );
+                    problems.push(self.problem(file.at, text));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::refused(problems)) }
+    }
+}
+
+fn read_anchors(path: &Path) -> Result<String, String> {
+    let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > ANCHOR_BYTES_MAX {
+        return Err(format!("it has {size} octets, more than {ANCHOR_BYTES_MAX}"));
+    }
+    fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
 /// The first of the directories that systemd made; it may have made several.
@@ -68,6 +98,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// The root's own hints have 3 KiB.
 const HINTS_BYTES_MAX: u64 = 1 << 20;
+/// Thousands of anchors, and what a mistaken path is stopped at.
+const ANCHOR_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -80,6 +112,21 @@ mod tests {
         assert_eq!(read("relative"), None);
         assert_eq!(read(""), None);
         assert_eq!(state_directory(None), None);
+    }
+
+    #[test]
+    fn files_of_anchors_are_read_with_the_configuration_or_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, anchors) = (dir.path().join("x.toml"), dir.path().join("anchors"));
+        let text = format!("[dnssec]\ntrust-anchor-files = [\"{}\"]\n", anchors.display());
+        fs::write(&path, text).unwrap();
+        let error = Config::load(Some(&path)).unwrap_err().to_string();
+        assert!(error.contains(":2:23: ") && error.contains("No such file"), "{error}");
+        fs::write(&anchors, ". IN DS 1 8 2 00\n").unwrap();
+        let config = Config::load(Some(&path)).unwrap();
+        assert_eq!(config.dnssec.trust_anchor_files[0].text, ". IN DS 1 8 2 00\n");
+        fs::write(&anchors, vec![b' '; 2 << 20]).unwrap();
+        assert!(Config::load(Some(&path)).unwrap_err().to_string().contains("octets"));
     }
 
     #[test]

@@ -18,9 +18,9 @@ use super::recursion::{self, Delegated};
 use super::spec::{self, Number, Spec, Text};
 use super::values;
 use super::{
-    Acl, Cache, Config, Control, Dnstap, DnstapReceiver, DnstapText, Kernel, KernelMode, Log,
-    LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem, Protocol, Queries, QueryTarget,
-    Record, Resolve, ResolveMode, Upstream, UpstreamFrom, Zone, ZoneKind,
+    Acl, AnchorFile, Cache, Config, Control, Dnssec, Dnstap, DnstapReceiver, DnstapText, Kernel,
+    KernelMode, Log, LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem, Protocol, Queries,
+    QueryTarget, Record, Resolve, ResolveMode, Upstream, UpstreamFrom, Validate, Zone, ZoneKind,
 };
 
 /// What `spec` means. `state_dir` takes the place of the default one, not of a written one.
@@ -39,6 +39,7 @@ pub fn of(
         kernel: kernel(r, &spec.kernel),
         cache: cache(r, &spec.cache),
         resolve,
+        dnssec: dnssec(r, &spec.dnssec),
         upstreams: upstreams(r, &spec.upstream),
         zones,
         delegated,
@@ -162,6 +163,31 @@ fn resolve(r: &mut Reader<'_>, spec: &spec::Resolve) -> Resolve {
         ) as usize,
         edns_size: r.number("resolve.edns-size", &spec.edns_size, 512..=4096) as u16,
         recursion: recursion::recursion(r, spec),
+    }
+}
+
+fn dnssec(r: &mut Reader<'_>, spec: &spec::Dnssec) -> Dnssec {
+    let (files, negative) = (&spec.trust_anchor_files, &spec.negative_trust_anchors);
+    r.at_most("dnssec.trust-anchor-files", files, ANCHOR_FILES_MAX);
+    r.at_most("dnssec.negative-trust-anchors", negative, NEGATIVE_ANCHORS_MAX);
+    let file = |text: &Text, r: &mut Reader<'_>| AnchorFile {
+        path: r.path("dnssec.trust-anchor-files", text),
+        text: String::new(),
+        at: r.source.position(&text.span()),
+    };
+    Dnssec {
+        validate: match spec.validate {
+            None => Validate::Recursed,
+            Some(true) => Validate::All,
+            Some(false) => Validate::Nothing,
+        },
+        trust_anchor_files: files.get_ref().iter().map(|text| file(text, r)).collect(),
+        negative_trust_anchors: r.each_once(
+            "dnssec.negative-trust-anchors",
+            negative.get_ref(),
+            values::negative_anchor,
+        ),
+        now: r.value("dnssec.now", &spec.now, values::fixed_time).flatten(),
     }
 }
 
@@ -455,6 +481,10 @@ const ENTRIES_MAX: i64 = 1 << 24;
 
 /// As many interfaces as the metrics keep apart.
 const INTERFACES_MAX: usize = 31;
+/// Test rigs have dozens of anchors, each in a file of its own.
+const ANCHOR_FILES_MAX: usize = 256;
+/// Of the file; more come at run time.
+const NEGATIVE_ANCHORS_MAX: usize = 1_024;
 /// Each is probed when it is down.
 const UPSTREAMS_MAX: usize = 256;
 const UPSTREAM_ZONES_MAX: usize = 10_000;

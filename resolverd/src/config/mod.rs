@@ -35,6 +35,7 @@ pub struct Config {
     pub kernel: Kernel,
     pub cache: Cache,
     pub resolve: Resolve,
+    pub dnssec: Dnssec,
     pub upstreams: Vec<Upstream>,
     /// Zones that are answered here.
     pub zones: Vec<Zone>,
@@ -181,6 +182,34 @@ pub enum UpstreamFrom {
     System,
     /// Nobody.
     None,
+}
+
+/// What is believed only with a chain of signatures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dnssec {
+    pub validate: Validate,
+    pub trust_anchor_files: Vec<AnchorFile>,
+    /// Names below which nothing is checked, each until a second since 1970 if there is one.
+    pub negative_trust_anchors: Vec<(String, Option<u64>)>,
+    /// The second since 1970 at which signatures are judged; None: the wall clock's.
+    pub now: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validate {
+    /// What is resolved from the root or from stubs; not what upstreams say.
+    Recursed,
+    All,
+    Nothing,
+}
+
+/// A file of trust anchors. Its text is read with the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnchorFile {
+    pub path: PathBuf,
+    pub text: String,
+    /// Where it is named.
+    pub at: Position,
 }
 
 #[derive(Clone, Debug, PartialEq)]

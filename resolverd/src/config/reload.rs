@@ -144,6 +144,14 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("resolve.background-queries", Now, |a, b| {
         a.resolve.recursion.background_queries != b.resolve.recursion.background_queries
     }),
+    ("dnssec.validate", Now, |a, b| a.dnssec.validate != b.dnssec.validate),
+    ("dnssec.trust-anchor-files", Now, |a, b| {
+        a.dnssec.trust_anchor_files != b.dnssec.trust_anchor_files
+    }),
+    ("dnssec.negative-trust-anchors", Now, |a, b| {
+        a.dnssec.negative_trust_anchors != b.dnssec.negative_trust_anchors
+    }),
+    ("dnssec.now", Now, |a, b| a.dnssec.now != b.dnssec.now),
     ("upstream", Now, |a, b| a.upstreams != b.upstreams),
     ("zone", Now, |a, b| a.zones != b.zones || a.delegated != b.delegated),
     ("acl.allow", Now, |a, b| a.acl.allow != b.acl.allow),

@@ -23,6 +23,7 @@ pub struct Spec {
     pub kernel: Kernel,
     pub cache: Cache,
     pub resolve: Resolve,
+    pub dnssec: Dnssec,
     #[serde(default)]
     pub upstream: Vec<Spanned<Upstream>>,
     #[serde(default)]
@@ -114,6 +115,16 @@ pub struct Resolve {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Dnssec {
+    /// Not written: what is resolved from the root, and not what upstreams say.
+    pub validate: Option<bool>,
+    pub trust_anchor_files: Spanned<Vec<Text>>,
+    pub negative_trust_anchors: Spanned<Vec<Text>>,
+    pub now: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Upstream {
     pub name: Text,
     pub address: Text,
@@ -196,6 +207,7 @@ pub fn sections() -> Vec<Section> {
         section::<Kernel>("kernel", false),
         section::<Cache>("cache", false),
         section::<Resolve>("resolve", false),
+        section::<Dnssec>("dnssec", false),
         section::<Upstream>("upstream", true),
         section::<Zone>("zone", true),
         section::<Acl>("acl", false),
@@ -215,6 +227,7 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
     ("kernel", "entries-256", "8192"),
     ("kernel", "entries-512", "4096"),
     ("kernel", "entries-1280", "1024"),
+    ("dnssec", "validate", "true"),
     ("upstream", "name", "\"office\""),
     ("upstream", "address", "\"192.0.2.1:53\""),
     ("upstream", "protocol", "\"udp\""),
@@ -246,7 +259,8 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("control", "listen", "the control API over TCP"),
     ("control", "roles", "the control API over TCP"),
     ("control", "dashboard", "the dashboard"),
-    ("dnssec", "", "DNSSEC validation"),
+    ("dnssec", "rfc5011", "RFC 5011"),
+    ("dnssec", "anchor-signalling", "RFC 8145"),
     ("view", "", "views"),
     ("rate-limit", "", "rate limits"),
     ("rpz", "", "response policy zones"),

@@ -53,6 +53,35 @@ pub fn show_duration(duration: Duration) -> String {
     if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") }
 }
 
+/// `"clock"`, or a time as RFC 3339 has it: its second since 1970.
+pub fn fixed_time(text: &str) -> Result<Option<u64>, Refusal> {
+    match text.trim() {
+        "clock" => Ok(None),
+        time => moment(time).map(Some),
+    }
+}
+
+/// `"example.com."`, or `"example.com. until 2026-12-01T00:00:00Z"`.
+pub fn negative_anchor(text: &str) -> Result<(String, Option<u64>), Refusal> {
+    let (name, until) = match text.split_once(" until ") {
+        Some((name, until)) => (name.trim(), Some(moment(until.trim())?)),
+        None => (text.trim(), None),
+    };
+    Ok((zone(name)?, until))
+}
+
+fn moment(text: &str) -> Result<u64, Refusal> {
+    let time = humantime::parse_rfc3339_weak(text).ok();
+    let since = time.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    match since {
+        Some(since) => Ok(since.as_secs()),
+        None => refuse(
+            format!("`{text}` is no time as RFC 3339 has it"),
+            "one like \"2026-11-01T00:00:00Z\"",
+        ),
+    }
+}
+
 /// `"64MiB"`: octets, in powers of 1024.
 pub fn size(text: &str) -> Result<u64, Refusal> {
     let text = text.trim();

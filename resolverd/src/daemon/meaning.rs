@@ -10,14 +10,15 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::config::{
-    Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText, Queries,
-    QueryTarget, ResolveMode, UpstreamFrom,
+    AnchorFile, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText, Position, Problem, Queries, QueryTarget, ResolveMode, UpstreamFrom, Validate,
 };
 use crate::dns::Name;
 use crate::kernel::driver::Wanted;
 use crate::log::ClientPrefix;
 use crate::pipeline::Policy;
 use crate::policy::{Acl, Verdict, ZoneSpec};
+use crate::resolver::dnssec::anchors::{self, Anchor, Anchors};
+use crate::resolver::dnssec::driver::Policy as DnssecPolicy;
 use crate::resolver::hints;
 use crate::{cache, resolver, server, tap};
 
@@ -117,6 +118,55 @@ fn recursion(config: &Config) -> Option<Arc<resolver::Recursion>> {
         query_source: own.query_source.clone(),
         edns_size: config.resolve.edns_size,
     }))
+}
+
+/// What validation begins with; None: nothing is validated. What is wrong in a file of anchors is
+/// told with its place there.
+///
+/// # Errors
+///
+/// [`ConfigError::Refused`].
+pub fn dnssec(config: &Config) -> Result<Option<Arc<DnssecPolicy>>, ConfigError> {
+    let dnssec = &config.dnssec;
+    let mut own = Vec::new();
+    let mut problems = Vec::new();
+    for file in &dnssec.trust_anchor_files {
+        match anchors_of(file) {
+            Ok(anchors) => own.extend(anchors),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(ConfigError::refused(problems));
+    }
+    let root = own.iter().any(|anchor| anchor.name == Name::root());
+    let mut all = if root { Anchors::default() } else { Anchors::built_in() };
+    for anchor in own {
+        let name = anchor.name.clone();
+        if !all.add(anchor) {
+            let text = format!(
+                "`dnssec.trust-anchor-files`: too many anchors at `{name}`; {} names may have \
+                 {} each: take old ones out",
+                anchors::ANCHORS_MAX,
+                anchors::ANCHORS_AT_NAME_MAX
+            );
+            return Err(ConfigError::refused(vec![config.problem(Position::default(), text)]));
+        }
+    }
+    for (name, until) in &dnssec.negative_trust_anchors {
+        // The configuration holds fewer than there is room for.
+        all.add_negative(name.parse().unwrap_or_else(|_| Name::root()), *until);
+    }
+    let policy = DnssecPolicy { anchors: Arc::new(all), now: dnssec.now };
+    Ok((dnssec.validate != Validate::Nothing).then(|| Arc::new(policy)))
+}
+
+fn anchors_of(file: &AnchorFile) -> Result<Vec<Anchor>, Problem> {
+    anchors::read(&file.text).map_err(|error| Problem {
+        file: file.path.display().to_string(),
+        at: Position { line: error.line, column: error.column },
+        text: error.what,
+    })
 }
 
 /// Whom to ask. `system` are the machine's own resolvers, less ourselves.
@@ -282,6 +332,12 @@ pub fn fingerprint(config: &Config) -> u64 {
     }
     let cache = &config.cache;
     (cache.ttl_min, cache.ttl_max, cache.negative_ttl_max).hash(&mut hasher);
+    // Other anchors make other verdicts of the same answers.
+    let dnssec = &config.dnssec;
+    (dnssec.validate as u8, dnssec.now, &dnssec.negative_trust_anchors).hash(&mut hasher);
+    for file in &dnssec.trust_anchor_files {
+        file.text.hash(&mut hasher);
+    }
     hasher.finish().max(1)
 }
 
@@ -336,6 +392,27 @@ mod tests {
         assert_eq!((dnstap.identity.as_deref(), dnstap.version), (Some("host"), None));
         let all = tap(&config("[log]\nqueries = \"all\"\n"), "host");
         assert_eq!(all.query_log.map(|log| log.sample), Some(1));
+    }
+
+    #[test]
+    fn anchors_of_files_come_beside_those_of_the_root_or_take_their_place() {
+        let of = |text: &str| {
+            let mut config = config("");
+            let at = Position::default();
+            let file = AnchorFile { path: "anchors".into(), text: text.into(), at };
+            config.dnssec.trust_anchor_files.push(file);
+            dnssec(&config)
+        };
+        let ds = "IN DS 1 13 2 0000000000000000000000000000000000000000000000000000000000000000";
+        let names = |text: &str| of(text).unwrap().unwrap().anchors.points().count();
+        assert_eq!(names(&format!("a.test. {ds}\n")), 2);
+        assert_eq!(names(&format!(". {ds}\n")), 1);
+        let root = of(&format!(". {ds}\n")).unwrap().unwrap();
+        assert_eq!(root.anchors.points().next().unwrap().1.ds.len(), 1, "in their place");
+        let error = of("a.test. IN DS 1 13 2\n").unwrap_err().to_string();
+        assert!(error.starts_with("anchors:1:20: "), "{error}");
+        let off = config("[dnssec]\nvalidate = false\n");
+        assert_eq!(dnssec(&off).unwrap(), None);
     }
 
     #[test]

@@ -81,6 +81,7 @@ pub const CATALOGUE: &[&Described] = &[
     &TAP_DROPPED,
     &TAP_QUERY_SAMPLING_RATIO,
     &TAP_DNSTAP_CONNECTED,
+    &DNSSEC_VERDICTS,
     &CONFIG_RELOADS,
     &LOG_SUPPRESSED,
     &BUILD_INFO,
@@ -371,6 +372,14 @@ pub(super) const TAP_DNSTAP_CONNECTED: Described = Described {
     labels: &[],
     help: "1 while dnstap's receiver is connected.",
     question: "Does somebody take what is sent?",
+};
+pub(super) const DNSSEC_VERDICTS: Described = Described {
+    name: "resolverd_dnssec_verdicts_total",
+    kind: "counter",
+    labels: &["verdict"],
+    help: "Validated replies: secure, insecure, bogus, or indeterminate for want of a trust \
+           anchor; `unknown` where a DS or DNSKEY could not be fetched.",
+    question: "Do zones fail validation, or does validation fail?",
 };
 pub(super) const CONFIG_RELOADS: Described = Described {
     name: "resolverd_config_reloads_total",

@@ -186,6 +186,18 @@ label! {
     }
 }
 label! {
+    /// What validation said of a reply.
+    DnssecVerdict {
+        Secure = "secure",
+        Insecure = "insecure",
+        Bogus = "bogus",
+        /// No trust anchor is above the name.
+        Indeterminate = "indeterminate",
+        /// What validation needs could not be fetched.
+        Unknown = "unknown",
+    }
+}
+label! {
     /// How a reload ended.
     ReloadResult { Applied = "applied", Unchanged = "unchanged", Refused = "refused", }
 }

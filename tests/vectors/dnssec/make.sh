@@ -12,7 +12,7 @@ port=5391
 trap 'kill "$(cat "$work/nsd.pid" 2>/dev/null)" 2>/dev/null || true; sleep 1; rm -rf "$work"' EXIT
 cd "$work"
 mkdir zones
-from=20260101000000 until=20280101000000
+from=20260101000000 until=20900101000000
 
 # The records that the rich zones have. $1 is the zone, $2 a name in another one.
 rich() {

@@ -25,9 +25,10 @@ use crate::dns::{Name, rcode, rtype};
 use crate::resolver::reply::{Fetch, Reply};
 
 use super::anchors::{Anchors, Closest};
-use super::chain::{Chain, Held, Unsigned, Wait, no_zone, signers, verify_denials};
+use super::chain::{Chain, Unsigned, Wait};
 use super::denial::Proof;
 use super::names::{is_below, parent};
+use super::proofs::{Held, no_zone, signers, verify_denials};
 use super::rrset::{RrSet, group};
 use super::verify::{Verified, verify};
 use super::zones::{Standing, Zones};

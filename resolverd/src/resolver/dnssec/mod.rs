@@ -6,7 +6,7 @@
 //! ```text
 //!   machine ──▶ chain ──▶ anchors          what is trusted to begin with
 //!     one        zones'    zones           what was found out before (shared)
-//!     reply      keys      keys, verify    one set, one signature
+//!     reply      keys      keys, verify    one set, one signature (rrset)
 //!        ╰─────▶ denial ──▶ nsec, nsec3    what does not exist
 //!                  ╰─────▶ aggressive      denials used again (RFC 8198)
 //!   rfc5011                                anchors that follow the zone's keys
@@ -20,9 +20,11 @@ pub mod aggressive;
 pub mod anchors;
 mod chain;
 pub mod denial;
+pub mod driver;
 pub mod keys;
 pub mod machine;
 mod names;
+mod proofs;
 pub mod rfc5011;
 pub mod rrset;
 #[cfg(test)]

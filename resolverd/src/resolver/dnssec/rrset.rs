@@ -66,6 +66,27 @@ pub fn group(section: &[Record]) -> Vec<RrSet> {
     sets
 }
 
+/// Bounds the TTLs of a section that was found secure: each set's and its RRSIGs' by the original
+/// TTL and by what is left of the signature (RFC 4035 section 5.3.3), so that nobody who gets
+/// them keeps them past its expiry.
+pub fn bound_ttls(section: &mut [Record], now: u64) {
+    let mut bounds: Vec<(Name, u16, u32)> = Vec::new();
+    for record in section.iter() {
+        let Some(signature) = Rrsig::read(record) else { continue };
+        // RRSIGs count modulo 2^32.
+        let left = signature.expiration.wrapping_sub(now as u32).cast_signed();
+        let bound = signature.original_ttl.min(u32::try_from(left).unwrap_or(0));
+        bounds.push((record.owner.clone(), signature.covered, bound));
+    }
+    for record in section {
+        let covered = Rrsig::read(record).map_or(record.rtype, |signature| signature.covered);
+        let about = bounds.iter().filter(|b| b.1 == covered && b.0 == record.owner);
+        if let Some(bound) = about.map(|(_, _, bound)| *bound).min() {
+            record.ttl = record.ttl.min(bound);
+        }
+    }
+}
+
 impl RrSet {
     /// The records as they came, then their signatures; for an answer made of this set.
     pub fn all_records(&self) -> impl Iterator<Item = Record> {
@@ -219,6 +240,25 @@ mod tests {
         assert_eq!(all.len(), 3);
         let signer = b"\x04test\0";
         assert_eq!(all[2].rdata[18..24], signer[..], "a signer's name is lower-cased");
+    }
+
+    #[test]
+    fn the_ttls_of_what_is_secure_end_with_the_signature() {
+        // The signature's original TTL is 300, and it expires in second 9.
+        let section = || {
+            vec![
+                record("a.test.", rtype::A, 1_000, &[192, 0, 2, 1]),
+                rrsig("a.test.", rtype::A),
+                record("a.test.", rtype::MX, 1_000, b"\0\x05\0"),
+                record("b.test.", rtype::A, 1_000, &[192, 0, 2, 2]),
+            ]
+        };
+        for (now, ttl) in [(2, 7), (9, 0), (99, 0), ((1 << 32) - 500, 300)] {
+            let mut section = section();
+            bound_ttls(&mut section, now);
+            let ttls: Vec<u32> = section.iter().map(|record| record.ttl).collect();
+            assert_eq!(ttls, [ttl, ttl.min(300), 1_000, 1_000], "{now}");
+        }
     }
 
     #[test]
