@@ -34,8 +34,8 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, level_filters::LevelFilter, warn};
 
-use crate::cache::Cache;
 use crate::cache::driver::Shelf;
+use crate::cache::{Cache, Scope};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{Config, ConfigError, Listen, LogFormat, LogLevel, reload};
 use crate::control::reports::DetachReport;
@@ -136,6 +136,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     certificate::note(&config, certificate.as_ref(), &metrics);
     let policy = meaning::policy(&config)?;
     meaning::root_hints(&config)?;
+    meaning::dnssec(&config)?;
     let settings = meaning::resolver(&config, &system_resolvers(&listen));
     let resolver = Resolver::new(settings, Arc::clone(&metrics));
     let cache = Cache::new(meaning::cache(&config), Arc::clone(&metrics));
@@ -403,6 +404,7 @@ impl Joined {
         // All that can be refused first.
         let policy = meaning::policy(&config)?;
         meaning::root_hints(&config)?;
+        meaning::dnssec(&config)?;
         let acl = meaning::acl(&config)?;
         let snapshot = self.snapshot.borrow().clone();
         let listening = listening(&config, &snapshot);
@@ -428,6 +430,10 @@ impl Joined {
         self.pipeline.reconfigure(policy);
         self.pipeline.cache().reconfigure(meaning::cache(&config));
         self.resolver.reconfigure(meaning::resolver(&config, &system_resolvers(&listen)));
+        if old.dnssec != config.dnssec {
+            // What was secure may not be any more, and what was bogus may be meant.
+            self.pipeline.flush(&Scope::All);
+        }
         self.resolver.look_for_loops();
         log::set_client_prefix(meaning::client_prefix(&config));
         self.tap.reconfigure(meaning::tap(&config, &host_name()));
@@ -490,6 +496,7 @@ impl Joined {
 pub fn check_report(config: &Config) -> Result<Vec<String>, ConfigError> {
     meaning::policy(config)?;
     meaning::root_hints(config)?;
+    meaning::dnssec(config)?;
     let certificate = certificate::load(config)?;
     let mut lines = certificate::report(config, certificate.as_ref());
     lines.extend(driver::report(&config.kernel));

@@ -85,6 +85,7 @@ pub struct Metrics {
     pub tap_query_sampling_ratio: Gauge,
     pub tap_dnstap_connected: IntGauge,
 
+    pub dnssec_synthesised: IntCounter,
     dnssec_verdicts: [IntCounter; DnssecVerdict::COUNT],
     config_reloads: [IntCounter; ReloadResult::COUNT],
     log_suppressed: Arc<Snapshot>,
@@ -196,6 +197,7 @@ impl Metrics {
             },
             tap_query_sampling_ratio: float_gauge(r, &TAP_QUERY_SAMPLING_RATIO),
             tap_dnstap_connected: gauge(r, &TAP_DNSTAP_CONNECTED),
+            dnssec_synthesised: counter(r, &DNSSEC_SYNTHESISED),
             dnssec_verdicts: labelled(r, &DNSSEC_VERDICTS, DnssecVerdict::ALL, |x| x.as_str()),
             config_reloads: labelled(r, &CONFIG_RELOADS, ReloadResult::ALL, |x| x.as_str()),
             log_suppressed: Snapshot::register(r, &LOG_SUPPRESSED),

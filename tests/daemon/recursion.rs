@@ -80,7 +80,7 @@ impl Internet {
         let mut file = self.site.file(&[]);
         file.kernel = "mode = \"off\"".to_owned();
         file.resolve = format!(
-            "mode = \"recurse\"\nroot-hints = \"{}\"\n{more}",
+            "mode = \"recurse\"\nroot-hints = \"{}\"\n{more}\n[dnssec]\nvalidate = false\n",
             self.hints.path().join("root.hints").display()
         );
         Daemon::start(&self.site.server, &file.text())

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::config::{
-    AnchorFile, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText, Position, Problem, Queries, QueryTarget, ResolveMode, UpstreamFrom, Validate,
+    AnchorFile, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText,
+    Position, Problem, Queries, QueryTarget, ResolveMode, UpstreamFrom, Validate,
 };
 use crate::dns::Name;
 use crate::kernel::driver::Wanted;
@@ -157,7 +158,11 @@ pub fn dnssec(config: &Config) -> Result<Option<Arc<DnssecPolicy>>, ConfigError>
         // The configuration holds fewer than there is room for.
         all.add_negative(name.parse().unwrap_or_else(|_| Name::root()), *until);
     }
-    let policy = DnssecPolicy { anchors: Arc::new(all), now: dnssec.now };
+    let policy = DnssecPolicy {
+        anchors: Arc::new(all),
+        forwarded: dnssec.validate == Validate::All,
+        now: dnssec.now,
+    };
     Ok((dnssec.validate != Validate::Nothing).then(|| Arc::new(policy)))
 }
 
@@ -209,6 +214,8 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
         ipv6: config.resolve.ipv6,
         upstreams,
         recursion,
+        // Refused before, if an anchor is wrong.
+        dnssec: dnssec(config).ok().flatten(),
     }
 }
 

@@ -81,6 +81,7 @@ pub const CATALOGUE: &[&Described] = &[
     &TAP_DROPPED,
     &TAP_QUERY_SAMPLING_RATIO,
     &TAP_DNSTAP_CONNECTED,
+    &DNSSEC_SYNTHESISED,
     &DNSSEC_VERDICTS,
     &CONFIG_RELOADS,
     &LOG_SUPPRESSED,
@@ -372,6 +373,13 @@ pub(super) const TAP_DNSTAP_CONNECTED: Described = Described {
     labels: &[],
     help: "1 while dnstap's receiver is connected.",
     question: "Does somebody take what is sent?",
+};
+pub(super) const DNSSEC_SYNTHESISED: Described = Described {
+    name: "resolverd_dnssec_synthesised_total",
+    kind: "counter",
+    labels: &[],
+    help: "Denials made of NSEC and NSEC3 records that were validated before (RFC 8198).",
+    question: "How many questions for names that do not exist cost no upstream query?",
 };
 pub(super) const DNSSEC_VERDICTS: Described = Described {
     name: "resolverd_dnssec_verdicts_total",

@@ -15,6 +15,7 @@
 mod answering;
 mod exchange;
 mod resolv_conf;
+mod validation;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use crate::dns::{Answer, Ede, Name, Query, rcode, rtype};
 use crate::metrics::{Metrics, Outcome, UpstreamMetrics};
 
 use super::Settings;
+use super::dnssec::driver::Validator;
 use super::ear::Ear;
 use super::flights::{Flights, Joined, Turn};
 use super::flushes::Flushed;
@@ -54,6 +56,7 @@ pub(super) struct Shared {
     /// What recursion has learnt stays when the mode changes.
     recursor: Recursor,
     ear: Ear,
+    validator: Validator,
     metrics: Arc<Metrics>,
 }
 
@@ -71,6 +74,7 @@ impl Shared {
             board: Mutex::new(Board { upstreams: Upstreams::default(), metrics: HashMap::new() }),
             settings: ArcSwap::from_pointee(settings),
             recursor: Recursor::new(Arc::clone(&sockets), ear.clone(), Arc::clone(&metrics)),
+            validator: Validator::default(),
             sockets,
             ear,
             metrics,
@@ -113,6 +117,10 @@ impl Shared {
     pub(super) fn flushed(&self, what: &Flushed) {
         self.flights.lock().next_turn();
         self.recursor.flush(what);
+        match what {
+            Flushed::All => self.validator.forget_all(),
+            Flushed::Name(name) | Flushed::Zone(name) => self.validator.forget_under(name),
+        }
     }
 
     /// Asks upstreams.
@@ -268,6 +276,9 @@ impl Shared {
         }
         self.flights.lock().set_max(settings.flights_max);
         let before = self.settings.swap(Arc::new(settings));
+        if before.dnssec != self.settings.load().dnssec {
+            self.validator.forget_all();
+        }
         if before.recursion != self.settings.load().recursion {
             // Where other servers are asked, or others may be, what they said is no guide.
             self.recursor.flush(&Flushed::All);

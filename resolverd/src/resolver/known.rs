@@ -112,6 +112,11 @@ impl Known {
         }
     }
 
+    /// Forgets one reply: it was found to be false.
+    pub fn forget(&self, fetch: &Fetch) {
+        self.map.remove(fetch);
+    }
+
     /// Takes note of a flush.
     pub fn flush(&self, now: BootTime, what: Flushed) {
         self.flushes.write().note(now, what);

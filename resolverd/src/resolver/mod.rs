@@ -67,6 +67,8 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSpec>,
     /// How names are resolved that no upstream is for. None: not at all.
     pub recursion: Option<Arc<Recursion>>,
+    /// What is believed only with a chain of signatures. None: nothing is validated.
+    pub dnssec: Option<Arc<dnssec::driver::Policy>>,
 }
 
 /// Cheap to clone: all clones are one resolver.

@@ -71,6 +71,7 @@ impl House {
                 ipv6: true,
                 upstreams: vec![upstream],
                 recursion: None,
+                dnssec: None,
             },
             Arc::clone(&metrics),
         );

@@ -13,12 +13,13 @@ use parking_lot::Mutex;
 use tracing::debug;
 
 use crate::clock::wall_now;
+use crate::dns::records::Record;
 use crate::dns::{Ede, Name};
 use crate::resolver::reply::{Fetch, Reply};
 
 use super::aggressive::{Aggressive, Synthesised};
 use super::anchors::{Anchors, Closest};
-use super::machine::{Input, Machine, Output};
+use super::machine::{Input, Machine, Output, Proven};
 use super::zones::Zones;
 use super::{Failure, Verdict, ede};
 
@@ -26,6 +27,8 @@ use super::{Failure, Verdict, ede};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub anchors: Arc<Anchors>,
+    /// Whether what upstreams say is validated as well.
+    pub forwarded: bool,
     /// The second at which signatures are judged, if it is fixed.
     pub now: Option<u64>,
 }
@@ -35,6 +38,16 @@ pub struct Policy {
 pub struct Validator {
     zones: Arc<Zones>,
     aggressive: Mutex<Aggressive>,
+}
+
+/// A verdict, and what it rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    /// What was fetched for it.
+    pub fetched: Vec<Fetch>,
+    /// Denials that hold, by owner and type.
+    denials: Vec<(Name, u16)>,
 }
 
 /// Puts a question of the resolver's own, with DO and CD; what comes is not validated.
@@ -48,13 +61,14 @@ impl Validator {
         question: &Fetch,
         reply: &Arc<Reply>,
         ask: &Asker<'_>,
-    ) -> Verdict {
+    ) -> Judgement {
         // With a fixed second nothing would ever end its life in the stores.
         let fixed = policy.now.is_some();
         let zones = if fixed { Arc::default() } else { Arc::clone(&self.zones) };
         let anchors = Arc::clone(&policy.anchors);
         let Fetch { name, qtype } = question.clone();
         let mut machine = Machine::new(name, qtype, reply, anchors, zones);
+        let mut judgement = Judgement::of(Verdict::Indeterminate);
         let mut running = FuturesUnordered::new();
         let mut outputs = Vec::new();
         let mut input = Input::Start;
@@ -64,13 +78,18 @@ impl Validator {
                 match output {
                     Output::Fetch(fetch) => {
                         let reply = ask(fetch.clone());
+                        judgement.fetched.push(fetch.clone());
                         running.push(reply.map(|reply| (fetch, reply)));
                     }
                     Output::Done(verdict) => {
-                        if !fixed && matches!(verdict, Verdict::Secure { .. }) {
+                        let secure = matches!(verdict, Verdict::Secure { .. });
+                        if secure && !fixed {
                             self.learn(&machine, policy.now());
                         }
-                        return verdict;
+                        let proven = machine.proven().filter(|_| secure);
+                        judgement.denials = proven.flat_map(owners_and_types).collect();
+                        judgement.verdict = verdict;
+                        return judgement;
                     }
                 }
             }
@@ -83,7 +102,8 @@ impl Validator {
                 // A machine that waits has asked; this one broke its word.
                 None => {
                     let text = "validation waits for nothing".to_owned();
-                    return Verdict::Bogus(Failure::passing(ede::DNSSEC_BOGUS, text));
+                    judgement.verdict = Verdict::Bogus(Failure::passing(ede::DNSSEC_BOGUS, text));
+                    return judgement;
                 }
             };
         }
@@ -125,6 +145,27 @@ impl Validator {
     }
 }
 
+impl Judgement {
+    /// One that rests on nothing.
+    #[must_use]
+    pub fn of(verdict: Verdict) -> Self {
+        Self { verdict, fetched: Vec::new(), denials: Vec::new() }
+    }
+
+    /// Whether a record of the authority section is one of the denials that hold, their SOA, or
+    /// the signature of one.
+    #[must_use]
+    pub fn rests_on(&self, record: &Record) -> bool {
+        let of = record.signature().map_or(record.rtype, |(covered, _)| covered);
+        self.denials.iter().any(|(owner, rtype)| *rtype == of && *owner == record.owner)
+    }
+}
+
+fn owners_and_types(proven: Proven<'_>) -> Vec<(Name, u16)> {
+    let sets = proven.sets.iter().chain(proven.soa);
+    sets.map(|(set, _)| (set.owner.clone(), set.rtype)).collect()
+}
+
 impl Policy {
     /// The second since 1970 at which signatures are judged.
     #[must_use]
@@ -141,7 +182,7 @@ mod tests {
     use crate::dns::{rcode, rtype};
 
     fn policy(now: Option<u64>) -> Policy {
-        Policy { anchors: Arc::new(anchors(&["."])), now }
+        Policy { anchors: Arc::new(anchors(&["."])), forwarded: true, now }
     }
 
     /// Answers from the vectors, a moment later.
@@ -156,7 +197,7 @@ mod tests {
 
     async fn judge(validator: &Validator, policy: &Policy, owner: &str, qtype: u16) -> Verdict {
         let question = Fetch { name: name(owner), qtype };
-        validator.judge(policy, &question, &reply(owner, qtype), &ask).await
+        validator.judge(policy, &question, &reply(owner, qtype), &ask).await.verdict
     }
 
     #[tokio::test]
@@ -177,7 +218,7 @@ mod tests {
         let nobody = |_| async { Err(Ede { code: 22, text: String::new() }) }.boxed();
         let question = Fetch { name: name("www.nsec.test."), qtype: rtype::A };
         let www = reply("www.nsec.test.", rtype::A);
-        let verdict = validator.judge(&policy, &question, &www, &nobody).await;
+        let verdict = validator.judge(&policy, &question, &www, &nobody).await.verdict;
         assert!(matches!(verdict, Verdict::Bogus(failure) if failure.passing));
     }
 
@@ -194,7 +235,7 @@ mod tests {
         assert!(!validator.zones.is_empty());
         let mut unchecked = (*policy.anchors).clone();
         unchecked.add_negative(name("nsec.test."), None);
-        let unchecked = Policy { anchors: Arc::new(unchecked), now: None };
+        let unchecked = Policy { anchors: Arc::new(unchecked), ..policy.clone() };
         assert_eq!(validator.synthesise(&unchecked, &question), None);
         validator.forget_under(&name("nsec.test."));
         assert_eq!(validator.synthesise(&policy, &question), None);

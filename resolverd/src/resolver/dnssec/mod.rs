@@ -28,7 +28,7 @@ mod proofs;
 pub mod rfc5011;
 pub mod rrset;
 #[cfg(test)]
-mod vectors;
+pub(super) mod vectors;
 pub mod verify;
 pub mod zones;
 

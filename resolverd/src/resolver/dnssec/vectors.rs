@@ -22,51 +22,54 @@ use super::keys::{DnsKey, Ds, digest_type};
 use super::rrset::{RrSet, Rrsig, group};
 
 /// 2026-11-01, when the vectors are in force.
-pub(super) const NOW: u64 = 1_793_491_200;
+pub(in crate::resolver) const NOW: u64 = 1_793_491_200;
 
-pub(super) fn name(text: &str) -> Name {
+pub(in crate::resolver) fn name(text: &str) -> Name {
     Name::from_wire(&wire(text)).unwrap()
 }
 
 /// What NSD answered.
-pub(super) static REPLIES: LazyLock<HashMap<Fetch, Arc<Reply>>> = LazyLock::new(|| {
-    let text =
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/dnssec/replies.txt"));
-    let mut replies = HashMap::new();
-    let mut question = None;
-    let mut reply = Reply::default();
-    let mut in_answer = true;
-    for line in text.lines().chain([";; RCODE end"]) {
-        match line.split(' ').collect::<Vec<_>>().as_slice() {
-            [";;", "RCODE", code] => {
-                if let Some(question) = question.take() {
-                    replies.insert(question, Arc::new(std::mem::take(&mut reply)));
+pub(in crate::resolver) static REPLIES: LazyLock<HashMap<Fetch, Arc<Reply>>> =
+    LazyLock::new(|| {
+        let text = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/vectors/dnssec/replies.txt"
+        ));
+        let mut replies = HashMap::new();
+        let mut question = None;
+        let mut reply = Reply::default();
+        let mut in_answer = true;
+        for line in text.lines().chain([";; RCODE end"]) {
+            match line.split(' ').collect::<Vec<_>>().as_slice() {
+                [";;", "RCODE", code] => {
+                    if let Some(question) = question.take() {
+                        replies.insert(question, Arc::new(std::mem::take(&mut reply)));
+                    }
+                    reply.rcode = match *code {
+                        "NOERROR" | "end" => 0,
+                        "NXDOMAIN" => 3,
+                        other => panic!("{other}"),
+                    };
                 }
-                reply.rcode = match *code {
-                    "NOERROR" | "end" => 0,
-                    "NXDOMAIN" => 3,
-                    other => panic!("{other}"),
-                };
+                [";;", "QUESTION", owner, qtype] => {
+                    question = Some(Fetch { name: name(owner), qtype: type_of(qtype) });
+                }
+                [";;", section] => in_answer = *section == "ANSWER",
+                _ if in_answer => reply.answer.push(record(line)),
+                _ => reply.authority.push(record(line)),
             }
-            [";;", "QUESTION", owner, qtype] => {
-                question = Some(Fetch { name: name(owner), qtype: type_of(qtype) });
-            }
-            [";;", section] => in_answer = *section == "ANSWER",
-            _ if in_answer => reply.answer.push(record(line)),
-            _ => reply.authority.push(record(line)),
         }
-    }
-    replies
-});
+        replies
+    });
 
 /// The reply to a question that `make.sh` asks.
-pub(super) fn reply(owner: &str, qtype: u16) -> Arc<Reply> {
+pub(in crate::resolver) fn reply(owner: &str, qtype: u16) -> Arc<Reply> {
     let fetch = Fetch { name: name(owner), qtype };
     Arc::clone(REPLIES.get(&fetch).unwrap_or_else(|| panic!("no vector for {fetch:?}")))
 }
 
 /// The root's anchor alone, or with that of an island and of a zone without DS.
-pub(super) fn anchors(which: &[&str]) -> Anchors {
+pub(in crate::resolver) fn anchors(which: &[&str]) -> Anchors {
     let text =
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/dnssec/anchors.txt"));
     let wanted: Vec<Name> = which.iter().map(|text| name(text)).collect();
@@ -74,17 +77,17 @@ pub(super) fn anchors(which: &[&str]) -> Anchors {
 }
 
 /// The keys in a reply's answer, all of them.
-pub(super) fn keys(reply: &Reply) -> Vec<DnsKey> {
+pub(in crate::resolver) fn keys(reply: &Reply) -> Vec<DnsKey> {
     reply.answer.iter().filter_map(DnsKey::read).collect()
 }
 
 /// The set of a reply's answer that has this type.
-pub(super) fn set(reply: &Reply, wanted: u16) -> RrSet {
+pub(in crate::resolver) fn set(reply: &Reply, wanted: u16) -> RrSet {
     group(&reply.answer).into_iter().find(|set| set.rtype == wanted).unwrap()
 }
 
 /// One line of a zone file: owner, TTL, class, type, data.
-pub(super) fn record(line: &str) -> Record {
+pub(in crate::resolver) fn record(line: &str) -> Record {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let [owner, ttl, "IN", kind, data @ ..] = words.as_slice() else { panic!("{line}") };
     let rtype = type_of(kind);
@@ -184,7 +187,7 @@ fn bitmap(words: &[&str]) -> Vec<u8> {
 }
 
 /// A name with its case kept; `\DDD` in it is an octet.
-pub(super) fn wire(text: &str) -> Vec<u8> {
+pub(in crate::resolver) fn wire(text: &str) -> Vec<u8> {
     let mut octets = Vec::new();
     for label in text.split('.').filter(|label| !label.is_empty()) {
         let mut plain = Vec::new();
@@ -230,18 +233,18 @@ fn second(word: &str) -> u32 {
 }
 
 /// Signs what no tool would.
-pub(super) struct Signer {
-    pub(super) zone: Name,
-    pub(super) key: DnsKey,
+pub(in crate::resolver) struct Signer {
+    pub(in crate::resolver) zone: Name,
+    pub(in crate::resolver) key: DnsKey,
     pair: Ed25519KeyPair,
 }
 
 impl Signer {
-    pub(super) fn new(zone: &str) -> Self {
+    pub(in crate::resolver) fn new(zone: &str) -> Self {
         Self::with_flags(zone, 257)
     }
 
-    pub(super) fn with_flags(zone: &str, flags: u16) -> Self {
+    pub(in crate::resolver) fn with_flags(zone: &str, flags: u16) -> Self {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
         let rdata = [&flags.to_be_bytes()[..], &[3, 15], pair.public_key().as_ref()].concat();
@@ -249,19 +252,19 @@ impl Signer {
     }
 
     /// The same key with other flags, as when it is revoked.
-    pub(super) fn turned(self, flags: u16) -> Self {
+    pub(in crate::resolver) fn turned(self, flags: u16) -> Self {
         let mut rdata = self.key.rdata();
         rdata[..2].copy_from_slice(&flags.to_be_bytes());
         Self { key: DnsKey::from_rdata(&rdata).unwrap(), ..self }
     }
 
     /// These records, which are one set, and an RRSIG that is in force at [`NOW`].
-    pub(super) fn sign(&self, records: &[Record]) -> Vec<Record> {
+    pub(in crate::resolver) fn sign(&self, records: &[Record]) -> Vec<Record> {
         self.sign_as(records, |_| ())
     }
 
     /// The same with fields of the RRSIG changed before it is signed.
-    pub(super) fn sign_as(
+    pub(in crate::resolver) fn sign_as(
         &self,
         records: &[Record],
         change: impl FnOnce(&mut Rrsig),
@@ -288,11 +291,11 @@ impl Signer {
         set.all_records().collect()
     }
 
-    pub(super) fn sign_line(&self, line: &str) -> Vec<Record> {
+    pub(in crate::resolver) fn sign_line(&self, line: &str) -> Vec<Record> {
         self.sign(&[record(line)])
     }
 
-    pub(super) fn dnskey(&self) -> Record {
+    pub(in crate::resolver) fn dnskey(&self) -> Record {
         Record {
             owner: self.zone.clone(),
             rtype: rtype::DNSKEY,
@@ -303,7 +306,7 @@ impl Signer {
     }
 
     /// The DS record that points to this key.
-    pub(super) fn ds(&self) -> Record {
+    pub(in crate::resolver) fn ds(&self) -> Record {
         let octets = [self.zone.as_wire(), &self.key.rdata()].concat();
         let digest = ring::digest::digest(&ring::digest::SHA256, &octets);
         let [high, low] = self.key.tag.to_be_bytes();
@@ -317,7 +320,7 @@ impl Signer {
         }
     }
 
-    pub(super) fn as_ds(&self) -> Ds {
+    pub(in crate::resolver) fn as_ds(&self) -> Ds {
         Ds::read(&self.ds()).unwrap()
     }
 }

@@ -22,27 +22,32 @@ impl Shared {
     /// One question, from whom to ask to the answer.
     pub(super) async fn fly(self: &Arc<Self>, query: &Arc<Query>) -> Answer {
         let settings = self.settings.load_full();
-        let told = match &settings.recursion {
-            Some(recursion) if !self.is_forwarded(&query.name, &settings) => {
+        if let Some(policy) = self.policy_for(query, &settings) {
+            return self.fly_validated(query, &settings, &policy).await;
+        }
+        let told = self.ask(query, &settings).await;
+        self.answer(query, &settings, told)
+    }
+
+    /// The reply to a client's question, or the reason why there is none.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        query: &Arc<Query>,
+        settings: &Arc<Settings>,
+    ) -> Result<Told, Ede> {
+        match &settings.recursion {
+            Some(recursion) if !self.is_forwarded(&query.name, settings) => {
                 let fetch = Fetch { name: query.name.clone(), qtype: query.qtype };
-                let upstreams = self.upstreams_for(&settings);
+                let upstreams = self.upstreams_for(settings);
                 let reply = self.recursor.fetch(fetch, recursion, &upstreams).await;
                 reply.map(|reply| Told { reply, upstream: RECURSION.into() })
             }
-            _ => self.forward(query, &settings).await,
-        };
-        // What is here is a reply, with its DNSSEC records, or the reason why there is none; from
-        // here on it is one client's answer. Whoever validates does so between the two, and has
-        // `fetch` for the DS and DNSKEY records it needs.
-        self.answer(query, &settings, told)
+            _ => self.forward(query, settings).await,
+        }
     }
 
     /// A question of the resolver's own, by whatever way leads there; with DNSSEC records, and
     /// unvalidated by upstreams.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "validation asks by it for DS and DNSKEY; it joins in `fly`")
-    )]
     pub(in crate::resolver) async fn fetch(self: &Arc<Self>, fetch: Fetch) -> Result<Reply, Ede> {
         let settings = self.settings.load_full();
         let upstreams = self.upstreams_for(&settings);
@@ -54,7 +59,7 @@ impl Shared {
         }
     }
 
-    fn is_forwarded(&self, name: &Name, settings: &Settings) -> bool {
+    pub(super) fn is_forwarded(&self, name: &Name, settings: &Settings) -> bool {
         let Some(recursion) = &settings.recursion else { return true };
         recursion.options.way(name) == Way::Forward
     }
@@ -95,7 +100,12 @@ impl Shared {
     }
 
     /// Writes what came as the answer to one client's question.
-    fn answer(&self, query: &Query, settings: &Settings, told: Result<Told, Ede>) -> Answer {
+    pub(super) fn answer(
+        &self,
+        query: &Query,
+        settings: &Settings,
+        told: Result<Told, Ede>,
+    ) -> Answer {
         // RFC 9520 section 3.2: failures are remembered as well.
         let fail = |ede| Answer::empty(rcode::SERVFAIL, settings.failure_ttl, Some(ede));
         let Told { reply, upstream } = match told {

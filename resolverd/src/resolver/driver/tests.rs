@@ -136,6 +136,7 @@ fn settings(upstreams: &[(&str, SocketAddr)]) -> Settings {
         ipv6: true,
         upstreams: upstreams.iter().map(spec).collect(),
         recursion: None,
+        dnssec: None,
     }
 }
 
