@@ -389,6 +389,33 @@ fn aioquic_is_answered_over_http3() -> Result<()> {
 }
 
 #[test]
+fn clients_are_told_of_the_doors_where_there_is_a_name_to_tell() -> Result<()> {
+    need_net!();
+    let house = House::new()?;
+    let named = format!("name = \"one.test\"\n{}", house.file.server);
+    house.daemon.rewrite(&File { server: named, ..house.file.clone() }.text())?;
+    house.daemon.cli(&["reload"])?;
+    let ask =
+        |qtype: &str| kdig(house.client(), house.at(53), &["_dns.resolver.arpa", qtype, "+short"]);
+    let text = ask("SVCB")?;
+    // kdig 3.2 has no name for `dohpath`.
+    for told in [
+        "1 one.test. alpn=dot port=853",
+        "2 one.test. alpn=doq port=853",
+        "3 one.test. alpn=h2 port=443 key7=\"/dns-query{?dns}\"",
+        "4 one.test. alpn=h3 port=443 key7=\"/dns-query{?dns}\"",
+    ] {
+        ensure!(text.lines().any(|line| line.trim() == told), "no {told}: {text}");
+    }
+    assert_eq!(ask("A")?.trim(), "", "and of nothing else");
+    // Without a name nothing is told, nor kept of what was.
+    house.daemon.rewrite(&house.file.text())?;
+    house.daemon.cli(&["reload"])?;
+    assert_eq!(ask("SVCB")?.trim(), "");
+    Ok(())
+}
+
+#[test]
 fn doors_come_and_go_with_the_file() -> Result<()> {
     need_net!();
     let house = House::new()?;

@@ -79,6 +79,14 @@ impl Guests {
         self.seats.lock().by_id.len()
     }
 
+    /// Whether half of all places is taken, or half of a client's share: past it one who only
+    /// says that he is this client could push others out.
+    pub fn is_half_full(&self, client: IpAddr) -> bool {
+        let seats = self.seats.lock();
+        let of_client = seats.by_client.get(&client).copied().unwrap_or(0);
+        seats.by_id.len() * 2 >= self.total_max || of_client * 2 >= self.per_client_max
+    }
+
     /// Waits until all have left.
     pub async fn empty(&self) {
         loop {
@@ -185,6 +193,19 @@ mod tests {
         let [first, second] = [ALICE, ALICE].map(|who| guests.admit(who).unwrap());
         let third = guests.admit(ALICE).unwrap();
         assert_eq!([&other, &first, &second, &third].map(is_shed), [false, true, false, false]);
+    }
+
+    #[test]
+    fn half_of_all_and_half_of_a_share_are_told() {
+        let guests = Guests::new(6, 4);
+        let first = guests.admit(ALICE).unwrap();
+        assert!(!guests.is_half_full(ALICE));
+        let second = guests.admit(ALICE).unwrap();
+        assert!(guests.is_half_full(ALICE) && !guests.is_half_full(BOB));
+        let third = guests.admit(ALICE).unwrap();
+        assert!(guests.is_half_full(BOB));
+        drop((first, second, third));
+        assert!(!guests.is_half_full(ALICE));
     }
 
     #[test]

@@ -140,17 +140,17 @@ fn welcome<H: Handler>(
     coming_in: &Arc<AtomicUsize>,
 ) {
     let guests = house.guests(transport);
+    let addr = incoming.remote_address();
     // Anybody's address can be written on a datagram. While there is room enough that costs
     // nobody anything; past it who comes must first show that he is where he says (RFC 9000
     // section 8.1.2), so that nobody loses a place to an address that is made up.
-    let crowded = coming_in.load(Ordering::Relaxed) >= COMING_IN_TRUSTED
-        || guests.len() * 2 >= house.limits.quic_max;
+    let crowded =
+        coming_in.load(Ordering::Relaxed) >= COMING_IN_TRUSTED || guests.is_half_full(addr.ip());
     if crowded && !incoming.remote_address_validated() {
         // Cannot fail: who is not validated can be sent back.
         let _ = incoming.retry();
         return;
     }
-    let addr = incoming.remote_address();
     let Some(seat) = guests.admit(addr.ip()) else {
         house.refuse(transport, Ended::Full);
         incoming.refuse();
