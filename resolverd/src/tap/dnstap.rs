@@ -54,7 +54,7 @@ fn message(seen: &Seen) -> Message {
     Message {
         kind: message_type(seen).into(),
         socket_family: family.map(Into::into),
-        socket_protocol: protocol(seen.transport).map(Into::into),
+        socket_protocol: Some(protocol(seen.transport).into()),
         query_address: client.map(octets_of),
         response_address: seen.server.map(octets_of),
         query_port: seen.client.and_then(|client| client.port).map(Into::into),
@@ -82,22 +82,20 @@ fn message_type(seen: &Seen) -> MessageType {
     }
 }
 
-/// By the transport's word, which is the same in metrics.
-fn protocol(transport: Transport) -> Option<SocketProtocol> {
-    match transport.as_str() {
-        "udp" => Some(SocketProtocol::Udp),
-        "tcp" => Some(SocketProtocol::Tcp),
-        "tls" => Some(SocketProtocol::Dot),
-        "https" | "h3" => Some(SocketProtocol::Doh),
-        "quic" => Some(SocketProtocol::Doq),
-        _ => None,
+const fn protocol(transport: Transport) -> SocketProtocol {
+    match transport {
+        Transport::Udp => SocketProtocol::Udp,
+        Transport::Tcp => SocketProtocol::Tcp,
+        Transport::Tls => SocketProtocol::Dot,
+        Transport::Https | Transport::H3 => SocketProtocol::Doh,
+        Transport::Quic => SocketProtocol::Doq,
     }
 }
 
-fn http(transport: Transport) -> Option<HttpProtocol> {
-    match transport.as_str() {
-        "https" => Some(HttpProtocol::Http2),
-        "h3" => Some(HttpProtocol::Http3),
+const fn http(transport: Transport) -> Option<HttpProtocol> {
+    match transport {
+        Transport::Https => Some(HttpProtocol::Http2),
+        Transport::H3 => Some(HttpProtocol::Http3),
         _ => None,
     }
 }

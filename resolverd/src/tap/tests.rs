@@ -205,6 +205,34 @@ fn the_octets_of_a_message_are_those_of_the_schema() {
 }
 
 #[test]
+fn encrypted_transports_have_their_numbers() {
+    let settings = Dnstap {
+        to: Receiver::Unix("/x".into()),
+        messages: Vec::new(),
+        identity: None,
+        version: None,
+    };
+    let told: Vec<_> = Transport::ALL
+        .iter()
+        .map(|transport| {
+            let seen = Seen { transport: *transport, ..seen(ClientPrefix::WHOLE) };
+            let told = dnstap::Dnstap::decode(&dnstap::encode(&seen, &settings)[..]).unwrap();
+            let message = told.message.unwrap();
+            (transport.as_str(), message.socket_protocol.unwrap(), message.http_protocol)
+        })
+        .collect();
+    let expected = [
+        ("udp", 1, None),
+        ("tcp", 2, None),
+        ("tls", 3, None),
+        ("https", 4, Some(2)),
+        ("quic", 7, None),
+        ("h3", 4, Some(3)),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn a_question_to_an_upstream_is_a_forwarders_if_it_asks_for_recursion() {
     let settings = Dnstap {
         to: Receiver::Unix("/x".into()),
