@@ -70,7 +70,7 @@ impl House {
 }
 
 /// The lines of `[server]` for all doors.
-fn doors(site: &Site, folder: &Scratch) -> String {
+pub fn doors(site: &Site, folder: &Scratch) -> String {
     let ip = site.near.far;
     let path = |name: &str| folder.path().join(name).display().to_string();
     format!(
@@ -84,7 +84,7 @@ fn doors(site: &Site, folder: &Scratch) -> String {
 
 /// Writes `cert.pem` and `key.pem`, as the manual of operations tells: for the name of this
 /// certificate and the address of the server.
-fn certify(folder: &Scratch, name: &str) -> Result<()> {
+pub fn certify(folder: &Scratch, name: &str) -> Result<()> {
     let path = |name: &str| folder.path().join(name);
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);

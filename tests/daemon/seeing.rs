@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Ask, Daemon, Process, Scratch, dig, run, wait, zones};
+use lab::{Ask, Daemon, Process, Scratch, Zone, dig, kdig, run, wait, zones};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::encrypted::{certify, doors};
 use crate::load::Load;
 use crate::need_lab;
 use crate::site::Site;
@@ -183,12 +184,18 @@ fn dnstap_over_a_unix_socket_says_what_dig_saw() -> Result<()> {
         tcp[0].contains("socket_family: INET6") && tcp[0].contains("rcode: NXDOMAIN"),
         "{tcp:#?}"
     );
+    // The decoder leaves `extra` out; a hit has no id, and its server is not known.
     let hits = of("CLIENT_RESPONSE", "mail.lab.test.");
-    let hits: Vec<_> = hits.into_iter().filter(|hit| hit.contains("extra: \"kernel")).collect();
+    let hits: Vec<_> = hits.into_iter().filter(|hit| hit.contains("id: 0\n")).collect();
     ensure!(!hits.is_empty(), "no hit of the kernel: {seen:#?}");
     for hit in hits {
-        ensure!(hit.contains("sample=1 ") && hit.contains("question-only"), "{hit}");
         ensure!(hit.contains("query_address: \"10.53.1.1\"") && hit.contains("ANSWER: 0"), "{hit}");
+        ensure!(!hit.contains("response_address") && !hit.contains("query_time"), "{hit}");
+    }
+    let octets = fs::read(&capture.file)?;
+    for extra in [&b"kernel sample=1 octets="[..], b"question-only", b"upstream one"] {
+        let found = octets.windows(extra.len()).any(|window| window == extra);
+        ensure!(found, "no {}", String::from_utf8_lossy(extra));
     }
 
     // A receiver that was away is found again, and gets what was asked meanwhile.
@@ -238,6 +245,91 @@ fn dnstap_over_tcp_hides_clients_and_sees_upstreams() -> Result<()> {
         ensure!(told.contains("response_port: 53\n") && !told.contains("query_address"), "{told}");
     }
     ensure!(one("FORWARDER_RESPONSE")?.contains("192.0.2.1"));
+    Ok(())
+}
+
+#[test]
+fn dnstap_tells_forwarding_from_recursion() -> Result<()> {
+    need_lab!();
+    let site = Site::new()?;
+    let root = "@ SOA a.root. admin. 1 3600 900 604800 60\n@ NS a.root.\n\
+                a.root. A 10.53.2.2\nwww.direct. A 192.0.2.9\n";
+    let root =
+        Zone { name: ".".to_owned(), text: format!("$ORIGIN .\n$TTL 300\n{root}"), signed: false };
+    let _authority = site.authority(&[root])?;
+    let scratch = Scratch::new("dnstap")?;
+    let hints = scratch.write("hints", "a.root. 3600 A 10.53.2.2\n")?;
+    let socket = scratch.path().join("socket");
+    let mut capture = Capture::at_socket(&site, &scratch, &socket, "recursion")?;
+    let mut file = site.file(&[]);
+    file.kernel = "mode = \"off\"".to_owned();
+    file.resolve = format!(
+        "mode = \"recurse\"\nroot-hints = \"{}\"\n[dnssec]\nvalidate = false",
+        hints.display()
+    );
+    let dnstap = format!(
+        "[dnstap]\nsocket = \"{}\"\nidentity = \"off\"\n\
+         messages = [\"resolver-query\", \"resolver-response\"]\n",
+        socket.display()
+    );
+    let daemon = Daemon::start(&site.server, &format!("{}{dnstap}", file.text()))?;
+    connected(&daemon, true)?;
+    assert_eq!(site.ask(&Ask::new("www.direct.", "A"))?.answer[0].text(), "192.0.2.9");
+    sent(&daemon, |sent| sent >= 2.0)?;
+    let seen = capture.finish()?;
+    for (kind, flags) in [("RESOLVER_QUERY", "flags: ;"), ("RESOLVER_RESPONSE", "qr aa")] {
+        let told = seen.iter().find(|it| {
+            let one = it.to_ascii_lowercase();
+            it.contains(&format!("type: {kind}\n")) && one.contains(";www.direct.")
+        });
+        let told = told.with_context(|| format!("no {kind}: {seen:#?}"))?;
+        ensure!(told.contains("response_address: \"10.53.2.2\"") && told.contains(flags), "{told}");
+        ensure!(!told.contains("identity"), "{told}");
+    }
+    ensure!(!seen.iter().any(|it| it.contains("CLIENT_")), "{seen:#?}");
+    Ok(())
+}
+
+#[test]
+fn both_outlets_at_once_say_by_which_transport_a_client_came() -> Result<()> {
+    need_lab!();
+    let site = Site::new()?;
+    let _authority = site.authority(&[zones::lab()])?;
+    let scratch = Scratch::new("dnstap")?;
+    certify(&scratch, "one")?;
+    let socket = scratch.path().join("socket");
+    let mut capture = Capture::at_socket(&site, &scratch, &socket, "encrypted")?;
+    let mut file = site.file(&[site.authority_at()]);
+    file.server = doors(&site, &scratch);
+    file.kernel = "mode = \"off\"".to_owned();
+    let dnstap =
+        format!("[dnstap]\nsocket = \"{}\"\nmessages = [\"client-response\"]\n", socket.display());
+    let daemon = Daemon::start(&site.server, &format!("{}{LOGGED}{dnstap}", file.text()))?;
+    connected(&daemon, true)?;
+    let ways = [
+        ("+tls", 853, "tls", "mail"),
+        ("+https", 443, "https", "eight"),
+        ("+quic", 853, "quic", "www"),
+    ];
+    for (word, port, _, name) in ways {
+        let at = (site.near.far, port).into();
+        kdig(&site.client, at, &[word, &format!("{name}.lab.test"), "A"])?;
+    }
+    let log = daemon.dir().join("queries");
+    for (_, _, transport, name) in ways {
+        let lines = lines_of(&log, &format!("{name}.lab.test."), 1)?;
+        assert_eq!(lines[0]["transport"], transport, "{lines:?}");
+        assert_eq!(lines[0]["client"], "10.53.1.0/24");
+    }
+    sent(&daemon, |sent| sent >= 3.0)?;
+    // This decoder is older than these transports. In the octets: a client's response, INET, and
+    // then the protocol, which is DOT, DOH and DOQ.
+    let octets = capture.end()?;
+    for (protocol, (word, ..)) in [3, 4, 7].into_iter().zip(ways) {
+        let start = [0x08, 6, 0x10, 1, 0x18, protocol];
+        let found = octets.windows(start.len()).filter(|window| *window == start).count();
+        assert_eq!(found, 1, "{word}");
+    }
     Ok(())
 }
 
@@ -307,15 +399,20 @@ impl Capture {
         Ok(Self { process: Process::start("fstrm_capture", command, &log)?, file })
     }
 
-    /// Ends it, and gives each message in words.
-    fn finish(&mut self) -> Result<Vec<String>> {
+    /// Ends it, and gives what it wrote.
+    fn end(&mut self) -> Result<Vec<u8>> {
         // What was sent is read, or will be in a moment: it does not say.
         std::thread::sleep(Duration::from_millis(300));
         let status = self.process.terminate();
-        let said = self.process.log();
-        status.with_context(|| said.clone())?;
+        status.with_context(|| self.process.log())?;
+        fs::read(&self.file).with_context(|| self.process.log())
+    }
+
+    /// Ends it, and gives each message in words.
+    fn finish(&mut self) -> Result<Vec<String>> {
+        self.end()?;
         let mut decoder = std::process::Command::new("dnstap-ldns");
-        let text = run(decoder.arg("-y").arg("-r").arg(&self.file)).context(said)?;
+        let text = run(decoder.arg("-y").arg("-r").arg(&self.file)).context(self.process.log())?;
         // One YAML document a message.
         Ok(text.split("---").map(str::to_owned).filter(|it| !it.trim().is_empty()).collect())
     }
