@@ -28,9 +28,9 @@ pub enum Reason {
     Malformed = 7,
     /// An IP fragment.
     Fragment = 8,
-    /// An IPv4 header with options.
-    IpOptions = 9,
-    /// An IPv6 extension header.
+    /// Over the rate limit: dropped, or sent back empty with TC (hit).
+    RateLimited = 9,
+    /// An IPv4 header with options, or an IPv6 extension header.
     ExtensionHeader = 10,
     /// QR=1.
     Response = 11,
@@ -79,12 +79,44 @@ pub enum Reason {
 /// How many reasons there are.
 pub const REASONS: usize = 32;
 
-/// Per CPU: packets answered in full or cut, and packets passed, by [`Reason`].
+/// What a query had by way of a COOKIE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cookies {
+    /// None, or cookies are off.
+    Absent = 0,
+    /// The client's part alone.
+    Client = 1,
+    /// With a server's part that is not ours, or too old, or made for another address.
+    Invalid = 2,
+    /// With one of ours.
+    Valid = 3,
+}
+
+impl Cookies {
+    pub const ALL: [Self; 4] = [Self::Absent, Self::Client, Self::Invalid, Self::Valid];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Client => "client",
+            Self::Invalid => "invalid",
+            Self::Valid => "valid",
+        }
+    }
+}
+
+/// Per CPU: packets answered in full or cut, packets passed, and packets dropped, by [`Reason`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Counters {
     pub hits: [u64; REASONS],
     pub passes: [u64; REASONS],
+    pub drops: [u64; REASONS],
+    /// Answers by the COOKIE of their query, see [`Cookies`].
+    pub cookies: [u64; Cookies::ALL.len()],
+    /// Answers that were cut for being too large for their query.
+    pub amplified: u64,
     /// Events that found the ring buffer full.
     pub events_lost: u64,
     /// Answers counted for the sampling of events.
@@ -102,7 +134,7 @@ impl Reason {
         Self::SourcePort,
         Self::Malformed,
         Self::Fragment,
-        Self::IpOptions,
+        Self::RateLimited,
         Self::ExtensionHeader,
         Self::Response,
         Self::Opcode,
@@ -140,7 +172,7 @@ impl Reason {
             Self::SourcePort => "source_port",
             Self::Malformed => "malformed",
             Self::Fragment => "fragment",
-            Self::IpOptions => "ip_options",
+            Self::RateLimited => "rate_limited",
             Self::ExtensionHeader => "extension_header",
             Self::Response => "response",
             Self::Opcode => "opcode",

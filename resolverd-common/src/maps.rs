@@ -10,12 +10,13 @@ pub const CONTROLS: &str = "CONTROLS";
 pub const SERVED: &str = "SERVED";
 pub const SOURCES: &str = "SOURCES";
 pub const FLOWS: &str = "FLOWS";
+pub const LIMITS: &str = "LIMITS";
 pub const COUNTERS: &str = "COUNTERS";
 pub const EVENTS: &str = "EVENTS";
 pub const SCRATCH: &str = "SCRATCH";
 
 /// All of them.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     ANSWERS_128,
     ANSWERS_256,
     ANSWERS_512,
@@ -25,6 +26,7 @@ pub const ALL: [&str; 12] = [
     SERVED,
     SOURCES,
     FLOWS,
+    LIMITS,
     COUNTERS,
     EVENTS,
     SCRATCH,
@@ -36,3 +38,6 @@ pub const SERVED_MAX: u32 = 4_096;
 pub const SOURCES_MAX: u32 = 65_536;
 /// Clients that each CPU remembers as admitted: 32 KiB, half of a first-level cache.
 pub const FLOWS_MAX: u32 = 512;
+/// Prefixes of clients whose pace is kept, in the kernel and in the daemon each; the least used
+/// makes room, and starts anew when it comes again.
+pub const LIMITS_MAX: u32 = 16_384;

@@ -6,6 +6,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::cookie::{CLIENT_LEN, Cookie, SERVER_LEN};
 use crate::counters::Reason;
 use crate::key::{self, CLASS_IN, Key, NAME_WORDS, Nh, Secret};
 use crate::{sum, unknown};
@@ -17,6 +18,7 @@ pub const MESSAGE_MAX: usize = BUFFER - START;
 pub const START: usize = 4;
 const BUFFER: usize = 512;
 const MASK: usize = BUFFER - 1;
+const WORDS_MASK: usize = BUFFER / 8 - 1;
 /// Where the name starts.
 const NAME: usize = START + HEADER_LEN;
 /// The DNS header, in octets (RFC 1035 section 4.1.1).
@@ -63,6 +65,7 @@ pub struct Question {
     pub authentic_data: bool,
     /// What the sender takes over UDP, in octets: 512 without EDNS.
     pub udp_size: u16,
+    pub cookie: Cookie,
 }
 
 impl Message {
@@ -84,6 +87,16 @@ impl Message {
     #[inline(always)]
     fn byte(&self, at: usize) -> u8 {
         self.words.as_bytes()[at & MASK]
+    }
+
+    /// Eight octets from anywhere, as they stand in memory.
+    #[inline(always)]
+    fn word(&self, at: usize) -> u64 {
+        let first = (at & MASK) / 8;
+        let shift = (at & 7) * 8;
+        let low = u64::from_le(self.words[first & WORDS_MASK]);
+        let high = u64::from_le(self.words[(first + 1) & WORDS_MASK]);
+        (low >> shift | high << 1 << (63 - shift)).to_le()
     }
 
     #[inline(always)]
@@ -164,6 +177,16 @@ pub fn parse(
     }
     let opt = edns(message, after_name + 4, end, additional, &mut question.name_len)?;
 
+    let mut cookie = Cookie::default();
+    if opt.cookie_len != 0 {
+        let data = after_name + 4 + OPT_LEN + 4;
+        cookie.len = opt.cookie_len;
+        cookie.client = message.word(data);
+        if opt.cookie_len == CLIENT_LEN + SERVER_LEN {
+            cookie.server = [message.word(data + 8), message.word(data + 16)];
+        }
+    }
+
     let cd = more & 0x10 != 0;
     let meta = key::meta(qtype, view, name_len as u8, opt.dnssec_ok, cd);
     let tail = sum::add_word(0, u64::from(qtype.to_be()) + u64::from(qclass.to_be()));
@@ -202,6 +225,7 @@ pub fn parse(
         checking_disabled: cd,
         authentic_data: more & 0x20 != 0,
         udp_size: opt.udp_size,
+        cookie,
     };
     Ok(())
 }
@@ -235,6 +259,8 @@ struct Opt {
     present: bool,
     dnssec_ok: bool,
     udp_size: u16,
+    /// Octets of the COOKIE's data; 0: there is none.
+    cookie_len: usize,
 }
 
 /// Reads the additional section: nothing, or one OPT with at most one COOKIE. `place` is the
@@ -251,7 +277,7 @@ fn edns(
         if at != end {
             return Err(Reason::Trailing);
         }
-        return Ok(Opt { present: false, dnssec_ok: false, udp_size: 512 });
+        return Ok(Opt { present: false, dnssec_ok: false, udp_size: 512, cookie_len: 0 });
     }
     if at + OPT_LEN > end {
         return Err(Reason::Malformed);
@@ -293,7 +319,12 @@ fn edns(
     if after != end {
         return Err(Reason::Trailing);
     }
-    Ok(Opt { present: true, dnssec_ok: flags & 0x80 != 0, udp_size: udp_size.max(512) })
+    Ok(Opt {
+        present: true,
+        dnssec_ok: flags & 0x80 != 0,
+        udp_size: udp_size.max(512),
+        cookie_len: options.saturating_sub(4),
+    })
 }
 
 /// Lower-cases A to Z in all eight octets. Length octets are 63 at most and so never letters.

@@ -5,14 +5,20 @@
 
 use zerocopy::IntoBytes;
 
+use crate::cookie;
 use crate::entry::{Flags, HEAD_WORDS, Head};
 use crate::question::{HEADER_LEN, OPT_LEN, Question};
 use crate::time::SECOND;
 use crate::{sum, unknown};
 
-/// Octets of OPT with an EDE option without text (RFC 8914 section 2).
-pub const OPT_MAX: usize = OPT_LEN + 6;
+/// Octets of an EDE option without text (RFC 8914 section 2).
+pub const EDE_LEN: usize = 6;
+/// Octets of OPT with all options that we send: the cookie, and behind it an EDE without text.
+pub const OPT_MAX: usize = OPT_LEN + cookie::OPTION_LEN + EDE_LEN;
+/// Words of a place for it: a power of two.
+pub const OPT_WORDS: usize = 8;
 const OPTION_EDE: u16 = 15;
+const OPTION_COOKIE: u16 = 10;
 
 /// The limits of this reply's way.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +41,11 @@ pub struct Reply {
     pub body_at: usize,
     /// Octets of body to send.
     pub body_len: usize,
-    /// The OPT's octets, in words.
-    pub opt: [u64; 3],
+    /// The OPT's octets, in words; zeros behind them.
+    pub opt: [u64; OPT_WORDS],
     pub opt_len: usize,
+    /// The last option in the OPT is an EDE.
+    pub with_ede: bool,
     /// Octets of the whole message.
     pub len: usize,
     /// The answer did not fit: TC is set and the body is empty.
@@ -70,13 +78,9 @@ pub fn compose<const N: usize, const TTLS: usize>(
     const { assert!(N.is_power_of_two()) };
     let half = N * 4 - 1;
     let with_ede = question.edns && head.flags.has(Flags::EDE);
-    let opt_len = if !question.edns {
-        0
-    } else if with_ede {
-        OPT_MAX
-    } else {
-        OPT_LEN
-    };
+    let with_cookie = question.edns && question.cookie.len != 0;
+    let options = cookie::OPTION_LEN * with_cookie as usize + EDE_LEN * with_ede as usize;
+    let opt_len = (OPT_LEN + options) * question.edns as usize;
     let around = HEADER_LEN + question_len(question.name_len) + opt_len;
     let client = if limits.stream { u16::MAX } else { question.udp_size.min(limits.edns_size) };
     let limit = client.min(limits.message_max) as usize;
@@ -139,7 +143,12 @@ pub fn compose<const N: usize, const TTLS: usize>(
         body_sum = 0;
     }
 
-    let opt = opt(limits.edns_size, question.dnssec_ok, with_ede, head.ede);
+    let ede = head.ede.to_be_bytes();
+    let opt = if with_cookie {
+        opt_with_cookie(limits.edns_size, question, with_ede, ede)
+    } else {
+        opt(limits.edns_size, question.dnssec_ok, with_ede, ede)
+    };
     // The question starts at octet 12 and the body behind it: both offsets have the parity of
     // the name's length, which is the OPT's too when the body is even.
     let body_odd = question.name_len & 1 == 1;
@@ -147,10 +156,19 @@ pub fn compose<const N: usize, const TTLS: usize>(
     let mut sum =
         question.sum + question.id as u64 + header_sum(&header) + sum::placed(body_sum, body_odd);
     if question.edns {
-        sum += sum::placed(opt_sum(&opt, with_ede), opt_odd);
+        sum += sum::placed(opt_sum(&opt), opt_odd);
     }
-    *reply =
-        Reply { header, body_at, body_len, opt, opt_len, len: around + body_len, truncated, sum };
+    *reply = Reply {
+        header,
+        body_at,
+        body_len,
+        opt,
+        opt_len,
+        with_ede,
+        len: around + body_len,
+        truncated,
+        sum,
+    };
 }
 
 /// Flags and counts: five 16-bit parts in network order.
@@ -164,31 +182,71 @@ fn header_sum(header: &[u16; 5]) -> u64 {
     header[0] as u64 + header[1] as u64 + header[2] as u64 + header[3] as u64 + header[4] as u64
 }
 
-/// Our own OPT, with room for an EDE option behind its fixed part.
+/// Our own OPT without a cookie: its fixed part (RFC 6891 section 6.1.2), and an EDE if asked for.
 #[inline(always)]
-fn opt(size: u16, dnssec_ok: bool, with_ede: bool, ede: u16) -> [u64; 3] {
-    let [s, t] = size.to_be_bytes();
+fn opt(size: u16, dnssec_ok: bool, with_ede: bool, ede: [u8; 2]) -> [u64; OPT_WORDS] {
+    let options = EDE_LEN as u8 * with_ede as u8;
+    // 255 for each octet that is there.
+    let there = with_ede as u64 * u64::MAX;
     let [c, d] = OPTION_EDE.to_be_bytes();
-    let [e, f] = ede.to_be_bytes();
-    let flags = (dnssec_ok as u8) << 7;
-    let options = 6 * with_ede as u8;
     [
-        u64::from_ne_bytes([0, 0, 41, s, t, 0, 0, flags]),
-        u64::from_ne_bytes([0, 0, options, c, d, 0, 2, e]),
-        u64::from_ne_bytes([f, 0, 0, 0, 0, 0, 0, 0]),
+        opt_start(size, dnssec_ok),
+        u64::from_ne_bytes([0, 0, options, 0, 0, 0, 0, 0])
+            | u64::from_ne_bytes([0, 0, 0, c, d, 0, 2, ede[0]]) & there,
+        u64::from_ne_bytes([ede[1], 0, 0, 0, 0, 0, 0, 0]) & there,
+        0,
+        0,
+        0,
+        0,
+        0,
     ]
 }
 
+/// Our own OPT with the cookie of this answer, and behind it an EDE if asked for.
 #[inline(always)]
-fn opt_sum(opt: &[u64; 3], with_ede: bool) -> u64 {
-    let sum = sum::add_word(0, opt[0]);
-    if with_ede {
-        sum::add_word(sum::add_word(sum, opt[1]), opt[2])
-    } else {
-        // The octets of the option are not sent.
-        let fixed = u64::from_ne_bytes([255, 255, 255, 0, 0, 0, 0, 0]);
-        sum::add_word(sum, opt[1] & fixed)
+fn opt_with_cookie(
+    size: u16,
+    question: &Question,
+    with_ede: bool,
+    ede: [u8; 2],
+) -> [u64; OPT_WORDS] {
+    let options = (cookie::OPTION_LEN + EDE_LEN * with_ede as usize) as u8;
+    let there = with_ede as u64 * u64::MAX;
+    let [c, d] = OPTION_COOKIE.to_be_bytes();
+    let [e, f] = OPTION_EDE.to_be_bytes();
+    let len = (cookie::CLIENT_LEN + cookie::SERVER_LEN) as u8;
+    // The cookie stands one octet before a word: each of its words is in two of ours.
+    let client = u64::from_le(question.cookie.client);
+    let [head, hash] = question.cookie.server.map(u64::from_le);
+    [
+        opt_start(size, question.dnssec_ok),
+        u64::from_ne_bytes([0, 0, options, c, d, 0, len, 0]) | (client << 56).to_le(),
+        (client >> 8 | head << 56).to_le(),
+        (head >> 8 | hash << 56).to_le(),
+        (hash >> 8).to_le() | u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, e]) & there,
+        u64::from_ne_bytes([f, 0, 2, ede[0], ede[1], 0, 0, 0]) & there,
+        0,
+        0,
+    ]
+}
+
+/// The root, the type, our size, an extended RCODE of 0, version 0, and the DO bit.
+#[inline(always)]
+fn opt_start(size: u16, dnssec_ok: bool) -> u64 {
+    let [s, t] = size.to_be_bytes();
+    u64::from_ne_bytes([0, 0, 41, s, t, 0, 0, (dnssec_ok as u8) << 7])
+}
+
+#[inline(always)]
+fn opt_sum(opt: &[u64; OPT_WORDS]) -> u64 {
+    let mut sum = 0;
+    let mut i = 0;
+    // The last two words are always zero.
+    while i < OPT_WORDS - 2 {
+        sum = sum::add_word(sum, opt[i]);
+        i += 1;
     }
+    sum
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use core::net::IpAddr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::cookie::Secrets;
 use crate::key::{SECRET_WORDS, Secret};
+use crate::limits::RateLimits;
 use crate::maps::FLOWS_MAX;
 
 /// UDP ports that the fast path looks at. A daemon that listens on more serves the rest itself.
@@ -27,9 +29,13 @@ pub struct Settings {
     pub prefetch_share: u16,
     /// What the daemon remembers of its policy, to know after a restart whether it changed.
     pub policy_fingerprint: u64,
+    /// 0: cookies are neither made nor checked.
+    pub cookies: u64,
+    pub cookie_secrets: Secrets,
+    pub limits: RateLimits,
 }
 
-const _: () = assert!(size_of::<Settings>() == SECRET_WORDS * 4 + 4 + 12 + 8);
+const _: () = assert!(size_of::<Settings>() == SECRET_WORDS * 4 + 4 + 12 + 8 + 8 + 32 + 32);
 
 /// An address as the maps have it: the octets of IPv6 in their order, IPv4 as
 /// `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
@@ -95,6 +101,8 @@ impl Source {
     pub const OWN: u16 = 2;
     /// Multicast, broadcast or unspecified: never.
     pub const INVALID: u16 = 4;
+    /// The limits do not hold for it.
+    pub const EXEMPT: u16 = 8;
 }
 
 /// What the program remembers of clients that it admitted. Elements of the per-CPU map `FLOWS`.
@@ -140,8 +148,11 @@ pub mod control {
     /// Raised after each change of `SERVED` or `SOURCES`: what the program remembers of either
     /// is then void.
     pub const ADMISSION: u32 = 3;
+    /// What is added to the boot time to get the wall clock's, in nanoseconds modulo 2^64.
+    /// Renewed with the lease.
+    pub const WALL: u32 = 4;
     /// How many there are.
-    pub const CONTROLS: u32 = 4;
+    pub const CONTROLS: u32 = 5;
 }
 
 #[cfg(test)]

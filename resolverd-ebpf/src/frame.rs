@@ -2,6 +2,7 @@
 
 use resolverd_common::counters::Reason;
 use resolverd_common::settings::{MAPPED, Settings};
+use resolverd_common::unknown;
 
 use crate::flows;
 use crate::maps::{SERVED, Scratch};
@@ -49,7 +50,42 @@ impl Frame {
     pub fn dns(&self) -> usize {
         self.udp() + UDP_LEN
     }
+
+    /// The same frame, of which the verifier knows no more than the bounds: it has followed every
+    /// combination of tags, versions and lengths up to here, and would walk the rest of the program
+    /// for each. `places` are the caller's, in map memory.
+    #[inline(always)]
+    pub fn anew(self, places: &mut Places) -> Self {
+        *places = Places {
+            len: self.len,
+            ip: self.ip,
+            v6: self.v6 as usize,
+            dns_len: self.dns_len,
+            source_port: self.source_port as usize,
+        };
+        Self {
+            len: unknown(&mut places.len) & (u16::MAX as usize),
+            ip: unknown(&mut places.ip) & IP_MASK,
+            v6: unknown(&mut places.v6) != 0,
+            dns_len: unknown(&mut places.dns_len) & (u16::MAX as usize),
+            source_port: unknown(&mut places.source_port) as u16,
+            known: false,
+        }
+    }
 }
+
+/// What [`Frame::anew`] passes through memory.
+#[repr(C)]
+pub struct Places {
+    len: usize,
+    ip: usize,
+    v6: usize,
+    dns_len: usize,
+    source_port: usize,
+}
+
+/// The IP header begins at 22 at the latest.
+const IP_MASK: usize = 31;
 
 /// The frame of a query to us.
 #[inline(always)]
@@ -112,7 +148,7 @@ fn ipv4<P: Packet>(
     if version_ihl != 0x45 {
         // Where the ports are depends on the options: only a packet to a served address
         // counts, and there is one answer for all of these anyhow.
-        return Err(Reason::IpOptions);
+        return Err(Reason::ExtensionHeader);
     }
     if h[3] & FRAGMENT != 0 {
         return Err(Reason::Fragment);

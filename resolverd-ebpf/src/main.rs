@@ -1,9 +1,9 @@
 //! The fast path: answers DNS queries out of LRU maps, before the kernel's own stack sees them.
 //!
 //! The modules stand in the order in which a packet meets them: `frame` → `question` →
-//! `policy` → `score` → `lookup` → `reply` → `report`. What is not fully understood is passed
-//! on untouched, with a counter that says why. Answers are only read here; the daemon alone
-//! writes them.
+//! `policy` → `limits` → `score` → `lookup` → `reply` → `report`. What is not
+//! fully understood is passed on untouched, with a counter that says why. Answers are only read
+//! here; the daemon alone writes them.
 
 #![no_std]
 #![no_main]
@@ -11,6 +11,7 @@
 
 mod flows;
 mod frame;
+mod limits;
 mod lookup;
 mod maps;
 mod packet;
@@ -68,7 +69,13 @@ fn answer<P: Packet>(packet: &P) -> Result<Verdict, Reason> {
     let frame = frame::read(packet, settings, scratch)?;
     let source = policy::admit(&frame, scratch)?;
     let now = maps::alive()?;
-    question::read(packet, &frame, source.view, settings, scratch)?;
+    question::load(packet, &frame, scratch)?;
+    let frame = frame.anew(&mut scratch.frame);
+    question::read(&frame, source.view, settings, scratch)?;
+    if limits::judge(source, frame.dns_len, settings, scratch, now) == limits::Judged::Drop {
+        report::dropped(Reason::RateLimited);
+        return Ok(Verdict::Drop);
+    }
     score::judge();
     let claim = lookup::find(scratch, now)?;
     let verdict = reply::write(packet, &frame, settings, scratch, now)?;

@@ -9,10 +9,13 @@ use resolverd_common::counters::{Counters, Reason};
 use resolverd_common::entry::{Head, Value128, Value256, Value512, Value1280};
 use resolverd_common::event::RING_LEN;
 use resolverd_common::key::{Key, NAME_WORDS};
-use resolverd_common::maps::{FLOWS_MAX, SERVED_MAX, SOURCES_MAX};
+use resolverd_common::limits::Prefix;
+use resolverd_common::maps::{FLOWS_MAX, LIMITS_MAX, SERVED_MAX, SOURCES_MAX};
 use resolverd_common::question::{Message, Question};
 use resolverd_common::reply::Reply;
 use resolverd_common::settings::{Flow, Interface, Served, Settings, Source, control};
+
+use crate::frame::Places;
 
 /// Elements a map has when the daemon says nothing else.
 const ENTRIES: u32 = 256;
@@ -38,6 +41,8 @@ pub static SOURCES: LpmTrie<[u32; 4], Source> =
 #[map]
 pub static FLOWS: PerCpuArray<Flow> = PerCpuArray::with_max_entries(FLOWS_MAX, 0);
 #[map]
+pub static LIMITS: LruHashMap<Prefix, u64> = LruHashMap::with_max_entries(LIMITS_MAX, 0);
+#[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_LEN, 0);
@@ -62,6 +67,11 @@ pub struct Scratch {
     /// See [`Flow::read_at`].
     pub read_at: u64,
     pub question: Question,
+    pub frame: Places,
+    /// See [`Cookies`](resolverd_common::counters::Cookies).
+    pub cookie: u64,
+    /// The most octets of an answer to this query, by the limits; 0: none at all but TC.
+    pub answer_max: usize,
     pub head: Head,
     pub reply: Reply,
     pub entry: [u64; ENTRY_WORDS],

@@ -9,15 +9,9 @@ use crate::frame::Frame;
 use crate::maps::Scratch;
 use crate::packet::Packet;
 
-/// Copies the message to the scratch and parses it.
+/// Copies the message to the scratch.
 #[inline(always)]
-pub fn read<P: Packet>(
-    packet: &P,
-    frame: &Frame,
-    view: u16,
-    settings: &Settings,
-    scratch: &mut Scratch,
-) -> Result<(), Reason> {
+pub fn load<P: Packet>(packet: &P, frame: &Frame, scratch: &mut Scratch) -> Result<(), Reason> {
     if frame.dns_len < HEADER_LEN || frame.dns_len > MESSAGE_MAX {
         return Err(Reason::Malformed);
     }
@@ -30,9 +24,18 @@ pub fn read<P: Packet>(
         let buffer = (&raw mut scratch.message).cast::<u8>().add(START);
         packet.load(frame.dns(), buffer, len)
     };
-    if !loaded {
-        return Err(Reason::Malformed);
-    }
+    if loaded { Ok(()) } else { Err(Reason::Malformed) }
+}
+
+/// Parses the message in the scratch.
+#[inline(always)]
+pub fn read(
+    frame: &Frame,
+    view: u16,
+    settings: &Settings,
+    scratch: &mut Scratch,
+) -> Result<(), Reason> {
+    let len = frame.dns_len;
     let Scratch { message, name, question, .. } = scratch;
     question::parse(message, len, view, &settings.secret, name, question)
 }

@@ -5,8 +5,8 @@
 
 use resolverd_common::counters::Reason;
 use resolverd_common::entry::TTLS_MAX;
-use resolverd_common::question::{HEADER_LEN, OPT_LEN};
-use resolverd_common::reply::{self, Limits, OPT_MAX};
+use resolverd_common::question::HEADER_LEN;
+use resolverd_common::reply::{self, Limits, OPT_WORDS};
 use resolverd_common::settings::Settings;
 use resolverd_common::{sum, unknown};
 
@@ -22,6 +22,7 @@ const CHECKSUM: usize = 6;
 
 /// Offsets and lengths in the copied entry, in octets, as the verifier sees them.
 const OCTETS_MASK: usize = ENTRY_WORDS * 4 - 1;
+const OPT_MASK: usize = OPT_WORDS * 8 - 1;
 
 /// Drops the packet, half-written, only where the kernel refuses to write what it has just
 /// made room for.
@@ -34,9 +35,10 @@ pub fn write<P: Packet>(
     now: u64,
 ) -> Result<Verdict, Reason> {
     let headers = UDP_LEN + if frame.v6 { IPV6_LEN } else { IPV4_LEN };
+    let answer_max = scratch.answer_max.min(u16::MAX as usize) as u16;
     let limits = Limits {
         edns_size: settings.edns_size,
-        message_max: scratch.interface.mtu.saturating_sub(headers as u16),
+        message_max: scratch.interface.mtu.saturating_sub(headers as u16).min(answer_max),
         stream: false,
     };
     let Scratch { entry, head, question, reply, .. } = scratch;
@@ -61,14 +63,11 @@ pub fn write<P: Packet>(
         }
     }
     if reply.opt_len > 0 {
-        // SAFETY: the place has `OPT_MAX` octets, and each length is one of two constants.
+        let len = (unknown(&mut reply.opt_len).wrapping_sub(1) & OPT_MASK) + 1;
+        // SAFETY: the place has one octet more than the mask lets through.
         let stored = unsafe {
             let octets = (&raw const reply.opt).cast::<u8>();
-            if reply.opt_len == OPT_MAX {
-                packet.store(opt_at, octets, OPT_MAX)
-            } else {
-                packet.store(opt_at, octets, OPT_LEN)
-            }
+            packet.store(opt_at, octets, len)
         };
         if !stored {
             return Ok(Verdict::Drop);

@@ -1,7 +1,7 @@
 //! Counts every packet by what became of it, and tells the daemon of some.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
-use resolverd_common::counters::{Counters, REASONS, Reason};
+use resolverd_common::counters::{Cookies, Counters, REASONS, Reason};
 use resolverd_common::event::{Event, PREFETCH, RING_LEN, SAMPLE};
 use resolverd_common::key::NAME_WORDS;
 use resolverd_common::settings::Settings;
@@ -13,6 +13,14 @@ use crate::maps::{COUNTERS, EVENTS, Scratch};
 pub fn passed(reason: Reason) {
     if let Some(counters) = counters() {
         counters.passes[reason as usize & (REASONS - 1)] += 1;
+    }
+}
+
+/// Counts a packet that is dropped.
+#[inline(always)]
+pub fn dropped(reason: Reason) {
+    if let Some(counters) = counters() {
+        counters.drops[reason as usize & (REASONS - 1)] += 1;
     }
 }
 
@@ -28,8 +36,19 @@ pub fn answered(
     let Some(counters) = counters() else {
         return;
     };
-    let reason = if scratch.reply.truncated { Reason::Truncated } else { Reason::Answered };
-    counters.hits[reason as usize] += 1;
+    let mut reason = Reason::Answered as usize;
+    if scratch.reply.truncated {
+        reason = Reason::Truncated as usize;
+        if scratch.answer_max == 0 {
+            reason = Reason::RateLimited as usize;
+        } else {
+            // The tightest of what bounds an answer.
+            let size = scratch.question.udp_size.min(settings.edns_size) as usize;
+            counters.amplified += (scratch.answer_max < size) as u64;
+        }
+    }
+    counters.hits[reason & (REASONS - 1)] += 1;
+    counters.cookies[scratch.cookie as usize & (Cookies::ALL.len() - 1)] += 1;
     counters.sampled += 1;
     let mut kind = 0;
     // Samples never wake the daemon, nor take the half of the buffer that is kept for who wants

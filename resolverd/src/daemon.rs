@@ -18,6 +18,7 @@ mod discovery;
 mod dump;
 mod meaning;
 mod operator;
+mod secrets;
 mod shelf;
 
 use std::net::SocketAddr;
@@ -52,6 +53,7 @@ use crate::resolver::{Heard, Resolver};
 use crate::server::addresses::{Interfaces, expand};
 use crate::server::{Certificate, Listening, Server};
 use crate::tap::{Exchanged, Tap};
+use secrets::Drawn;
 
 /// The state of things is looked at so often: resolv.conf, flushes to forget.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -108,6 +110,7 @@ struct Joined {
     saving: Mutex<()>,
     /// One change of configuration at a time.
     changing: tokio::sync::Mutex<()>,
+    drawn: Mutex<Drawn>,
 }
 
 async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
@@ -151,10 +154,14 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         Arc::clone(&metrics),
     ));
 
+    let drawn = Drawn::new(kernel.as_ref().and_then(|kernel| kernel.cookies()), boot_now());
+    let cookies = drawn.hold(&config.cookies);
+    pipeline.set_cookies(cookies);
     if let Some(kernel) = &kernel {
         // Before the lease: a policy other than the last daemon's makes its entries stale.
         let acl = meaning::acl(&config)?;
-        kernel.tell(&meaning::fast_path(&config, &acl, listen), &snapshot)?;
+        let wanted = meaning::fast_path(&config, &acl, listen, cookies);
+        kernel.tell(&wanted, &snapshot)?;
     }
     let shelf = Shelf::in_folder(&config.server.state_dir);
     if config.cache.persist {
@@ -190,6 +197,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         shelf,
         saving: Mutex::default(),
         changing: tokio::sync::Mutex::default(),
+        drawn: Mutex::new(drawn),
     });
     joined.note_kernel();
     notify::ready("serving");
@@ -421,12 +429,14 @@ impl Joined {
         *self.certificate.lock() = certificate;
         if let Some(kernel) = &self.kernel {
             // The epoch is raised before the new policy answers its first query.
-            let wanted = meaning::fast_path(&config, &acl, listen.clone());
+            let cookies = self.drawn.lock().hold(&config.cookies);
+            let wanted = meaning::fast_path(&config, &acl, listen.clone(), cookies);
             if let Err(error) = kernel.tell(&wanted, &snapshot) {
                 error!(%error, "the kernel path passes everything until it can be told");
                 kernel.end_lease();
             }
         }
+        self.pipeline.set_cookies(self.drawn.lock().hold(&config.cookies));
         self.pipeline.reconfigure(policy);
         self.pipeline.cache().reconfigure(meaning::cache(&config));
         self.resolver.reconfigure(meaning::resolver(&config, &system_resolvers(&listen)));
@@ -456,7 +466,9 @@ impl Joined {
         let (Some(kernel), Ok(acl)) = (&self.kernel, meaning::acl(&config)) else {
             return;
         };
-        if let Err(error) = kernel.tell(&meaning::fast_path(&config, &acl, listen), &snapshot) {
+        let cookies = self.drawn.lock().hold(&config.cookies);
+        let wanted = meaning::fast_path(&config, &acl, listen, cookies);
+        if let Err(error) = kernel.tell(&wanted, &snapshot) {
             warn!(%error, "interfaces not taken up");
         }
         if self.kernel_problem.lock().is_none() {
@@ -467,6 +479,11 @@ impl Joined {
 
     /// What nobody tells us of.
     async fn look(&self) {
+        if self.drawn.lock().renew(boot_now()) {
+            self.pipeline.set_cookies(self.drawn.lock().hold(&self.config.load().cookies));
+            // Tells the kernel, too.
+            self.follow_interfaces().await;
+        }
         let _alone = self.changing.lock().await;
         let config = self.config.load_full();
         let listen = listening(&config, &self.snapshot.borrow().clone()).plain;
@@ -500,6 +517,7 @@ pub fn check_report(config: &Config) -> Result<Vec<String>, ConfigError> {
     let certificate = certificate::load(config)?;
     let mut lines = certificate::report(config, certificate.as_ref());
     lines.extend(driver::report(&config.kernel));
+    lines.extend(meaning::open_to_the_world(config));
     Ok(lines)
 }
 

@@ -22,6 +22,8 @@ use prometheus::{
     Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+use resolverd_common::counters::Cookies;
+
 use catalogue::*;
 pub use catalogue::{CATALOGUE, Described};
 pub use labels::*;
@@ -47,6 +49,12 @@ pub struct Metrics {
     pub kernel_event_sampling_ratio: Gauge,
     entries_published: [IntCounter; SizeClass::COUNT],
     pub kernel_writes_failed: IntCounter,
+    kernel_cookies: Arc<Snapshot>,
+    kernel_amplified: Arc<Snapshot>,
+
+    policy_cookies: [IntCounter; Cookies::ALL.len()],
+    policy_rate_limited: [IntCounter; Limited::COUNT],
+    pub policy_amplified: IntCounter,
 
     pub cache_entries: IntGauge,
     pub cache_bytes: IntGauge,
@@ -156,6 +164,11 @@ impl Metrics {
                 c.as_str()
             }),
             kernel_writes_failed: counter(r, &KERNEL_WRITES_FAILED),
+            kernel_cookies: Snapshot::register(r, &KERNEL_COOKIES),
+            kernel_amplified: Snapshot::register(r, &KERNEL_AMPLIFIED),
+            policy_cookies: labelled(r, &POLICY_COOKIES, &Cookies::ALL, |c| c.as_str()),
+            policy_rate_limited: labelled(r, &POLICY_RATE_LIMITED, Limited::ALL, |l| l.as_str()),
+            policy_amplified: counter(r, &POLICY_AMPLIFIED),
             cache_entries: gauge(r, &CACHE_ENTRIES),
             cache_bytes: gauge(r, &CACHE_BYTES),
             cache_evictions: counter(r, &CACHE_EVICTIONS),
@@ -275,6 +288,12 @@ impl Metrics {
         self.kernel_events_lost.set(vec![(Vec::new(), lost)]);
     }
 
+    /// Replaces the kernel's counts of cookies and of answers that were cut.
+    pub fn set_kernel_limits(&self, cookies: &[(&'static str, u64)], amplified: u64) {
+        self.kernel_cookies.set(cookies.iter().map(|(cookie, n)| (vec![*cookie], *n)).collect());
+        self.kernel_amplified.set(vec![(Vec::new(), amplified)]);
+    }
+
     /// Says how an interface is attached: by `"xdp"`, `"xdp-generic"`, `"tc"`, or not at all.
     pub fn set_kernel_attached(&self, interface: &str, mode: Option<&'static str>) {
         self.kernel_attached.lock().set(interface, mode);
@@ -306,6 +325,18 @@ impl Metrics {
     #[must_use]
     pub fn tap_dropped(&self, outlet: TapOutlet, reason: TapDropped) -> &IntCounter {
         &self.tap_dropped[outlet as usize][reason as usize]
+    }
+
+    // ---- policy ----
+
+    #[must_use]
+    pub fn policy_cookies(&self, kind: Cookies) -> &IntCounter {
+        &self.policy_cookies[kind as usize]
+    }
+
+    #[must_use]
+    pub fn policy_rate_limited(&self, action: Limited) -> &IntCounter {
+        &self.policy_rate_limited[action as usize]
     }
 
     // ---- cache, config, log ----
@@ -431,6 +462,7 @@ mod tests {
         let metrics = metrics();
         // Families without fixed label values show once they have a value.
         metrics.set_kernel_packets(&[("hit", "hit", 1)]);
+        metrics.set_kernel_limits(&[("valid", 1)], 0);
         metrics.set_kernel_attached("lo", Some("tc"));
         metrics.kernel_events("prefetch").inc();
         metrics.upstream("a").duration.observe(0.1);

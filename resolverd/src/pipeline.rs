@@ -9,6 +9,7 @@
 //! `begin` goes as far as nobody has to be asked; `finish` is the rest. What is found on the way
 //! is kept and, when it is worth it, published for the kernel, before the reply leaves.
 
+mod admission;
 mod bench;
 mod driver;
 pub mod explain;
@@ -25,8 +26,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use resolverd_common::cookie::Secrets;
 use resolverd_common::key::{self, Key, NAME_WORDS};
+use resolverd_common::limits::RateLimits;
 use resolverd_common::question::{HEADER_LEN, NameWords, Question};
 use resolverd_common::reply::{Limits, question_len};
 use tracing::{debug, warn};
@@ -39,6 +42,7 @@ use crate::dns::{Answer, Query, Source, rcode};
 use crate::kernel::FastPath;
 use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, Rcode, StaleCause};
 use crate::policy::acl::{Acl, Verdict};
+use crate::policy::limits::{Judged, Limiter};
 use crate::policy::local_zones::{LocalZones, ZoneError, ZoneSpec};
 use crate::resolver::{Flushed, Resolver};
 use crate::tap::Tap;
@@ -49,7 +53,7 @@ use refusal::Refusal;
 use reply::{Said, Words};
 use stale::Found;
 use under_way::{Began, UnderWay};
-use whole::Ask;
+use whole::{Ask, Plain};
 
 /// Who asks, and how.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +98,7 @@ pub struct Pending {
     /// The message up to the end of its question.
     message: Box<[u8]>,
     transport: Transport,
+    octets_max: u16,
     started: BootTime,
     /// For who is told of its answer.
     told: Option<Box<Client>>,
@@ -103,6 +108,7 @@ pub struct Pending {
 pub struct Policy {
     pub acl: Acl,
     pub zones: LocalZones,
+    pub limiter: Limiter,
     /// What our OPT says, and the most that is sent over UDP.
     pub edns_size: u16,
     /// What `zones` was made of, to see what a change is about.
@@ -120,6 +126,8 @@ struct Shared {
     fast: Arc<dyn FastPath>,
     resolver: Resolver,
     policy: ArcSwap<Policy>,
+    /// None: cookies are off.
+    cookies: ArcSwapOption<Secrets>,
     under_way: UnderWay,
     background: Background,
     tap: Tap,
@@ -139,7 +147,9 @@ impl Pipeline {
     ) -> Self {
         let policy = ArcSwap::from_pointee(policy);
         let (under_way, background) = (UnderWay::default(), Background::here());
-        let shared = Shared { cache, fast, resolver, policy, under_way, background, tap, metrics };
+        let cookies = ArcSwapOption::empty();
+        let shared =
+            Shared { cache, fast, resolver, policy, cookies, under_way, background, tap, metrics };
         Self { shared: Arc::new(shared) }
     }
 
@@ -157,10 +167,10 @@ impl Pipeline {
 
     /// The rest of the way: asks others. `out` is cleared and filled, always with a reply.
     pub async fn finish(&self, pending: Pending, out: &mut Vec<u8>) {
-        let Pending { question, query, message, transport, started, told } = pending;
+        let Pending { question, query, message, transport, octets_max, started, told } = pending;
         let shared = &self.shared;
         let found = shared.look_up_in_time(question.key, &query).await;
-        let limits = shared.policy.load().limits(transport);
+        let limits = shared.policy.load().limits(transport, octets_max);
         let call = Call { message: &message, transport, limits, started };
         out.clear();
         BENCH.with_borrow_mut(|bench| match found {
@@ -197,6 +207,11 @@ impl Pipeline {
         }
         shared.fast.raise_epoch();
         shared.cache.next_round();
+    }
+
+    /// What cookies are made and checked with from now on; `None`: they are off.
+    pub fn set_cookies(&self, secrets: Option<Secrets>) {
+        self.shared.cookies.store(secrets.map(Arc::new));
     }
 
     /// Forgets answers, in the daemon and in the kernel. True: too many flushes to remember one
@@ -281,14 +296,34 @@ impl Shared {
         }
         let policy = self.policy.load();
         let transport = client.transport;
-        let call = Call { message, transport, limits: policy.limits(transport), started: now };
+        let limits = policy.limits(transport, u16::MAX);
+        let mut call = Call { message, transport, limits, started: now };
         if policy.acl.verdict(client.addr.ip()) == Verdict::Refuse {
-            return self.refuse(&call, &not_served(message), out);
+            return match self.judge(&policy, &mut call, client, false) {
+                Judged::Drop => Begun::Drop,
+                _ => self.refuse(&call, &not_served(message), out),
+            };
         }
-        if bench.read(message, self.fast.secret()).is_err()
-            && let Err(begun) = self.read_whole(bench, &call, &policy, out)
+        let plainly = bench.read(message, self.fast.secret()).is_ok();
+        let whole = if plainly { None } else { Some(whole::read(message)) };
+        if let Some(Ok(plain)) = &whole
+            && let Err(reason) = bench.read(plain.message(), self.fast.secret())
         {
-            return begun;
+            debug!(?reason, "the plain form of a query is none");
+            return self.refuse(&call, &whole::glance(message), out);
+        }
+        let readable = !matches!(whole, Some(Err(_)));
+        let proven = readable && self.check_cookie(bench, client);
+        let judged = self.judge(&policy, &mut call, client, proven);
+        if judged == Judged::Drop {
+            return Begun::Drop;
+        }
+        match whole {
+            Some(Err(refusal)) => return self.refuse(&call, &refusal, out),
+            Some(Ok(plain)) if plain.ask != Ask::Data || !plain.recursion_desired => {
+                return self.answer_odd(bench, &call, &policy, plain, out);
+            }
+            _ => {}
         }
         if let Some(hit) = self.find(bench, now.0) {
             let said = Said { words: Words::Held(&hit.held), head: &hit.head };
@@ -315,42 +350,38 @@ impl Shared {
             self.count(&call, AnsweredBy::Local, out);
             return Begun::Reply;
         }
+        if judged == Judged::Slip {
+            // Nobody is asked for who asks too much.
+            let empty = Answer::empty(rcode::NOERROR, Duration::ZERO, None);
+            self.say(bench, &call, &question, &query, &empty, out);
+            self.count(&call, AnsweredBy::Daemon, out);
+            return Begun::Reply;
+        }
         let message = message[..HEADER_LEN + question_len(question.name_len)].into();
-        Begun::Pending(Pending { question, query, message, transport, started: now, told: None })
+        let octets_max = call.limits.message_max;
+        let told = None;
+        let started = now;
+        Begun::Pending(Pending { question, query, message, transport, octets_max, started, told })
     }
 
-    /// Reads what the contract's parser passed. An oddly written question is then in its place
-    /// as if it were a plain one.
-    ///
-    /// # Errors
-    ///
-    /// What became of all else, which is answered here.
-    fn read_whole(
+    /// Answers what is no plain question for data: everything there is, or nothing but what we
+    /// have ourselves.
+    fn answer_odd(
         &self,
         bench: &mut Bench,
         call: &Call<'_>,
         policy: &Policy,
+        plain: Plain,
         out: &mut Vec<u8>,
-    ) -> Result<(), Begun<Pending>> {
-        let plain = match whole::read(call.message) {
-            Ok(plain) => plain,
-            Err(refusal) => return Err(self.refuse(call, &refusal, out)),
-        };
+    ) -> Begun<Pending> {
         let refuse = |out| self.refuse(call, &whole::glance(call.message), out);
-        if let Err(reason) = bench.read(plain.message(), self.fast.secret()) {
-            debug!(?reason, "the plain form of a query is none");
-            return Err(refuse(out));
-        }
-        if plain.ask == Ask::Data && plain.recursion_desired {
-            return Ok(());
-        }
-        let Some(query) = bench.query(plain.ask) else { return Err(refuse(out)) };
+        let Some(query) = bench.query(plain.ask) else { return refuse(out) };
         // RFC 8482 section 4.2 where we recurse; without RD only what is ours.
         let answer = policy.zones.answer(&query);
         let answer = answer.or_else(|| plain.recursion_desired.then(|| minimal_any(&query)));
         let Some(answer) = answer else {
             let refusal = whole::glance(call.message).with(rcode::REFUSED);
-            return Err(self.refuse(call, &refusal, out));
+            return self.refuse(call, &refusal, out);
         };
         let question = bench.question;
         self.say(bench, call, &question, &query, &answer, out);
@@ -359,7 +390,7 @@ impl Shared {
             *octet &= call.message[2] | !0x01;
         }
         self.count(call, answered_by(&answer.source), out);
-        Err(Begun::Reply)
+        Begun::Reply
     }
 
     fn find(&self, bench: &Bench, now: u64) -> Option<Hit> {
@@ -392,6 +423,7 @@ impl Shared {
         if let Ok(head) = head {
             let said = Said { words: Words::Built(words, text), head: &head };
             desk.write(&said, call.message, question, &call.limits, now, out);
+            self.note_cut(call, question, out);
         }
     }
 
@@ -432,12 +464,19 @@ impl Policy {
     ///
     /// What is wrong with a zone.
     pub fn build(acl: Acl, zones: Vec<ZoneSpec>, edns_size: u16) -> Result<Self, ZoneError> {
-        Ok(Self { acl, zones: LocalZones::build(&zones)?, edns_size, specs: zones })
+        let limiter = Limiter::new(RateLimits::default(), Vec::new());
+        Ok(Self { acl, zones: LocalZones::build(&zones)?, limiter, edns_size, specs: zones })
     }
 
-    fn limits(&self, transport: Transport) -> Limits {
+    /// With limits on what clients are sent over UDP.
+    #[must_use]
+    pub fn limited(self, limiter: Limiter) -> Self {
+        Self { limiter, ..self }
+    }
+
+    fn limits(&self, transport: Transport, octets_max: u16) -> Limits {
         let stream = transport != Transport::Udp;
-        Limits { edns_size: self.edns_size, message_max: u16::MAX, stream }
+        Limits { edns_size: self.edns_size, message_max: octets_max, stream }
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::frame::Datagram;
 use crate::message::compare;
-use crate::operator::Counts;
+use crate::operator::{Counts, Operator};
 use crate::site::{CLIENT, Family, LEASE_SECS, Site};
 use crate::tap::Tap;
 
@@ -84,11 +84,16 @@ fn outlives_the_daemon_by_the_lease(site: &Site, tap: &mut Tap) -> Result<()> {
 
 /// Asks until the answer is the kernel's.
 pub fn warm(site: &Site, query: &Datagram, tap: &mut Tap) -> Result<Vec<u8>> {
+    warm_by(&site.operator, query, tap)
+}
+
+/// The same, by what this operator counts.
+pub fn warm_by(operator: &Operator, query: &Datagram, tap: &mut Tap) -> Result<Vec<u8>> {
     let (mut answer, mut counted) = (None, Counts::default());
     let mut ask = || -> Result<bool> {
-        let before = site.operator.counts()?;
+        let before = operator.counts()?;
         answer = tap.ask(query, ANSWER)?;
-        counted = site.operator.counts()?.since(&before).of_dns();
+        counted = operator.counts()?.since(&before).of_dns();
         Ok(counted.is_one_hit(Reason::Answered))
     };
     let waited = wait::until("answered by the kernel", ANSWER, || ask().unwrap_or(false));

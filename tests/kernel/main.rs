@@ -9,6 +9,7 @@ mod checksum;
 mod frame;
 mod interfaces;
 mod life;
+mod limits;
 mod loopback;
 mod message;
 mod modes;

@@ -1,5 +1,6 @@
 //! DNS messages by hand, and what must be the same in two answers to one question.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -41,8 +42,8 @@ pub fn opt(ttl: u32, options: &[u8]) -> Vec<u8> {
     record(&[0], 41, 1232, ttl, options)
 }
 
-/// The first answer with the second: equal but for the identifier and TTLs that `between` may
-/// have aged.
+/// The first answer with the second: equal but for the identifier, the server's part of a cookie,
+/// and TTLs that `between` may have aged.
 pub fn compare(query: &[u8], first: &[u8], second: &[u8], between: Duration) -> Result<()> {
     let question = 12..end_of_question(query).context("a question")?;
     for answer in [first, second] {
@@ -73,9 +74,13 @@ fn unaged(octets: &[u8]) -> Result<(Vec<u8>, Vec<u32>)> {
     for _ in 0..counts.iter().sum() {
         at = end_of_name(octets, at).context("an owner ends early")?;
         let rtype = word(octets, at).context("a record ends early")?;
-        let ttl = message.get_mut(at + 4..at + 8).context("a record ends early")?;
         // OPT has other things there (RFC 6891 section 6.1.3).
-        if rtype != 41 {
+        if rtype == 41 {
+            if let Some(made) = server_cookie(octets, at + 10) {
+                message[made].fill(0);
+            }
+        } else {
+            let ttl = message.get_mut(at + 4..at + 8).context("a record ends early")?;
             ttls.push(u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]));
             ttl.fill(0);
         }
@@ -84,6 +89,13 @@ fn unaged(octets: &[u8]) -> Result<(Vec<u8>, Vec<u32>)> {
     }
     ensure!(at == octets.len(), "{} octets, records to {at}: {}", octets.len(), hex(octets));
     Ok((message, ttls))
+}
+
+/// Where the server's part of the cookie is that an answer's options begin with.
+pub fn server_cookie(octets: &[u8], options: usize) -> Option<Range<usize>> {
+    let (code, len) = (word(octets, options)?, word(octets, options + 2)?);
+    let data = options + 4;
+    (code == 10 && len == 24 && data + 24 <= octets.len()).then_some(data + 8..data + 24)
 }
 
 fn end_of_question(octets: &[u8]) -> Option<usize> {

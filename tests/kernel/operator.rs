@@ -140,6 +140,10 @@ impl Counts {
         self.count("pass", reason)
     }
 
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.count("drop", reason)
+    }
+
     /// Whether this one packet and no other was counted.
     pub fn is_one_pass(&self, reason: Reason) -> bool {
         self.passed(reason) == 1 && self.0.len() == 1

@@ -125,7 +125,8 @@ proptest! {
         id in any::<u16>(),
         [cd, ad, edns, dnssec_ok] in any::<[bool; 4]>(),
         size in any::<u16>(),
-        cookie in prop_oneof![Just(0_usize), Just(8), 16..=40_usize],
+        cookie in prop_oneof![Just(0_usize), Just(8), Just(24), 16..=40_usize],
+        data in any::<[[u8; 20]; 2]>().prop_map(|halves| halves.concat()),
     ) {
         let mut message = HickoryMessage::query();
         message.metadata.id = id;
@@ -137,13 +138,21 @@ proptest! {
             let mut edns = Edns::new();
             edns.set_max_payload(size).set_dnssec_ok(dnssec_ok);
             if cookie > 0 {
-                edns.options_mut().insert(EdnsOption::Unknown(10, vec![7; cookie]));
+                edns.options_mut().insert(EdnsOption::Unknown(10, data[..cookie].to_vec()));
             }
             message.edns = Some(edns);
         }
         let octets = message.to_vec().unwrap();
         let (name, question) = ask(&octets).unwrap();
         prop_assert_eq!(question.edns, edns);
+        let there = if edns { cookie } else { 0 };
+        prop_assert_eq!(question.cookie.len, there);
+        if there > 0 {
+            prop_assert_eq!(&question.cookie.client.to_ne_bytes(), &data[..8]);
+        }
+        if there == 24 {
+            prop_assert_eq!(question.cookie.server.as_bytes(), &data[8..24]);
+        }
         same_as_hickory(&octets, &name, &question);
     }
 

@@ -1,15 +1,18 @@
 //! Replies held to hickory-proto, and to a checksum that is added up octet by octet.
 
 use hickory_proto::op::{Message as HickoryMessage, MessageType, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::rdata::{A, CNAME, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cookie::Secrets;
 use crate::entry::{self, Parts, WORDS_MAX, head_of};
 use crate::key::{self, NAME_WORDS, SECRET_WORDS};
 use crate::question::{Message, parse};
+use crate::settings::MAPPED;
 use crate::time::MILLI;
 
 /// Room for every entry, and for the shorter ones that most are.
@@ -27,6 +30,8 @@ struct Client {
     ad: bool,
     /// OPT: the size, and DO.
     edns: Option<(u16, bool)>,
+    /// The data of a COOKIE in it.
+    cookie: Option<Vec<u8>>,
 }
 
 /// An answer as it is stored.
@@ -40,7 +45,14 @@ struct Stored {
 }
 
 fn client(name: &str) -> Client {
-    Client { name: name.parse().unwrap(), id: 0x1234, cd: false, ad: false, edns: None }
+    Client {
+        name: name.parse().unwrap(),
+        id: 0x1234,
+        cd: false,
+        ad: false,
+        edns: None,
+        cookie: None,
+    }
 }
 
 fn stored(answers: Vec<Record>) -> Stored {
@@ -75,7 +87,15 @@ fn message(client: &Client) -> Vec<u8> {
     if let Some((size, dnssec_ok)) = client.edns {
         let [s, t] = size.to_be_bytes();
         octets[11] = 1;
-        octets.extend_from_slice(&[0, 0, 41, s, t, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
+        let cookie = client.cookie.as_deref().unwrap_or_default();
+        let len = cookie.len() as u8;
+        let options = if len == 0 { 0 } else { len + 4 };
+        let dnssec_ok = u8::from(dnssec_ok) << 7;
+        octets.extend_from_slice(&[0, 0, 41, s, t, 0, 0, dnssec_ok, 0, 0, options]);
+        if len > 0 {
+            octets.extend_from_slice(&[0, 10, 0, len]);
+            octets.extend_from_slice(cookie);
+        }
     }
     octets
 }
@@ -85,6 +105,10 @@ fn question(message: &[u8]) -> Question {
     buffer.fill(message).unwrap();
     let (mut name, mut question) = ([0; NAME_WORDS], Question::default());
     parse(&buffer, message.len(), 0, &[3; SECRET_WORDS], &mut name, &mut question).unwrap();
+    if question.cookie.len != 0 {
+        let secrets = Secrets { current: [5, 6], other: [5, 6] };
+        question.cookie.answer(&secrets, 1_559_731_985, &[0, 0, MAPPED, 7]);
+    }
     question
 }
 
@@ -274,8 +298,13 @@ fn names() -> impl Strategy<Value = Name> {
 
 fn clients() -> impl Strategy<Value = Client> {
     let edns = proptest::option::of((any::<u16>(), any::<bool>()));
-    (names(), any::<u16>(), any::<bool>(), any::<bool>(), edns)
-        .prop_map(|(name, id, cd, ad, edns)| Client { name, id, cd, ad, edns })
+    let cookie = prop_oneof![
+        Just(None),
+        vec(any::<u8>(), 8).prop_map(Some),
+        vec(any::<u8>(), 24).prop_map(Some)
+    ];
+    (names(), any::<u16>(), any::<bool>(), any::<bool>(), edns, cookie)
+        .prop_map(|(name, id, cd, ad, edns, cookie)| Client { name, id, cd, ad, edns, cookie })
 }
 
 fn records() -> impl Strategy<Value = Record> {
@@ -339,6 +368,16 @@ proptest! {
             prop_assert_eq!(edns.max_payload(), edns_size);
             prop_assert_eq!(edns.flags().dnssec_ok, dnssec_ok);
             prop_assert_eq!((edns.version(), edns.rcode_high()), (0, 0));
+            let cookie = client.cookie.as_ref().map(|asked| {
+                let server = question(&query).cookie.server;
+                EdnsOption::Unknown(10, [&asked[..8], server.as_bytes()].concat())
+            });
+            prop_assert_eq!(edns.option(EdnsCode::Cookie), cookie.as_ref());
+            prop_assert_eq!(composed.with_ede, with_ede);
+            if with_ede {
+                let [c, d] = ede.to_be_bytes();
+                prop_assert!(octets.ends_with(&[0, 15, 0, 2, c, d]));
+            }
         }
         let aged = |records: &[Record]| -> Vec<Record> {
             if composed.truncated {

@@ -18,9 +18,10 @@ use super::recursion::{self, Delegated};
 use super::spec::{self, Number, Spec, Text};
 use super::values;
 use super::{
-    Acl, AnchorFile, Cache, Config, Control, Dnssec, Dnstap, DnstapReceiver, DnstapText, Kernel,
-    KernelMode, Log, LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem, Protocol, Queries,
-    QueryTarget, Record, Resolve, ResolveMode, Upstream, UpstreamFrom, Validate, Zone, ZoneKind,
+    Acl, AnchorFile, Cache, Config, Control, Cookies, Dnssec, Dnstap, DnstapReceiver, DnstapText,
+    Kernel, KernelMode, Log, LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem, Protocol,
+    Queries, QueryTarget, RateLimit, Record, Resolve, ResolveMode, Upstream, UpstreamFrom,
+    Validate, Zone, ZoneKind,
 };
 
 /// What `spec` means. `state_dir` takes the place of the default one, not of a written one.
@@ -44,6 +45,8 @@ pub fn of(
         zones,
         delegated,
         acl: acl(r, &spec.acl),
+        cookies: cookies(r, &spec.cookies),
+        rate_limit: rate_limit(r, &spec.rate_limit),
         metrics: Metrics { listen: metrics_listen(r, &spec.metrics) },
         control: Control { socket: r.socket_path("control.socket", &spec.control.socket) },
         log: log(r, &spec.log),
@@ -338,6 +341,35 @@ fn acl(r: &mut Reader<'_>, spec: &spec::Acl) -> Acl {
     Acl { allow, deny }
 }
 
+fn cookies(r: &mut Reader<'_>, spec: &spec::Cookies) -> Cookies {
+    r.at_most("cookies.secrets", &spec.secrets, SECRETS_MAX);
+    let secrets = r.each_once("cookies.secrets", spec.secrets.get_ref(), values::cookie_secret);
+    Cookies { enabled: spec.enabled, secrets }
+}
+
+fn rate_limit(r: &mut Reader<'_>, spec: &spec::RateLimit) -> RateLimit {
+    r.at_most("rate-limit.exempt", &spec.exempt, PREFIXES_MAX);
+    let exempt = r.each_once("rate-limit.exempt", spec.exempt.get_ref(), values::prefix);
+    let mut number = |key: &str, number: &Number, range| r.number(key, number, range);
+    RateLimit {
+        responses_per_second: number(
+            "rate-limit.responses-per-second",
+            &spec.responses_per_second,
+            0..=1_000_000,
+        ) as u32,
+        burst_secs: number("rate-limit.burst", &spec.burst, 1..=60) as u32,
+        slip: number("rate-limit.slip", &spec.slip, 0..=100) as u32,
+        ipv4_prefix: number("rate-limit.ipv4-prefix", &spec.ipv4_prefix, 8..=32) as u8,
+        ipv6_prefix: number("rate-limit.ipv6-prefix", &spec.ipv6_prefix, 16..=64) as u8,
+        amplification_max: number(
+            "rate-limit.amplification-max",
+            &spec.amplification_max,
+            0..=1_000,
+        ) as u32,
+        exempt,
+    }
+}
+
 fn metrics_listen(r: &mut Reader<'_>, spec: &spec::Metrics) -> Option<SocketAddr> {
     if spec.listen.get_ref() == "off" {
         return None;
@@ -494,6 +526,8 @@ const ZONES_MAX: usize = 10_000;
 const RECORDS_MAX: usize = 100_000;
 /// Of one list; the kernel's map holds both.
 const PREFIXES_MAX: usize = 10_000;
+/// The one in use, and one that takes its place or had it.
+const SECRETS_MAX: usize = 2;
 /// A name is a label of metrics, and a field of log lines.
 const NAME_MAX: usize = 64;
 /// It goes with every message that is sent.

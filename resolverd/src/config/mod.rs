@@ -42,6 +42,8 @@ pub struct Config {
     /// Zones that named servers are asked for.
     pub delegated: Vec<Delegated>,
     pub acl: Acl,
+    pub cookies: Cookies,
+    pub rate_limit: RateLimit,
     pub metrics: Metrics,
     pub control: Control,
     pub log: Log,
@@ -264,6 +266,31 @@ pub struct Acl {
     /// The most specific prefix of both lists decides; none: refused.
     pub allow: Vec<IpNet>,
     pub deny: Vec<IpNet>,
+}
+
+/// DNS cookies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cookies {
+    pub enabled: bool,
+    /// None, one, or the one in use and another that is believed. As written: 32 hexadecimal
+    /// digits each.
+    pub secrets: Vec<String>,
+}
+
+/// How often and with how much clients are answered over UDP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateLimit {
+    /// 0: no limit.
+    pub responses_per_second: u32,
+    /// Seconds' worth of answers that may come at once.
+    pub burst_secs: u32,
+    /// One in so many goes out with TC; 0: none.
+    pub slip: u32,
+    pub ipv4_prefix: u8,
+    pub ipv6_prefix: u8,
+    /// Octets of an answer for each octet of its query; 0: no bound.
+    pub amplification_max: u32,
+    pub exempt: Vec<IpNet>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -156,6 +156,19 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("zone", Now, |a, b| a.zones != b.zones || a.delegated != b.delegated),
     ("acl.allow", Now, |a, b| a.acl.allow != b.acl.allow),
     ("acl.deny", Now, |a, b| a.acl.deny != b.acl.deny),
+    ("cookies.enabled", Now, |a, b| a.cookies.enabled != b.cookies.enabled),
+    ("cookies.secrets", Now, |a, b| a.cookies.secrets != b.cookies.secrets),
+    ("rate-limit.responses-per-second", Now, |a, b| {
+        a.rate_limit.responses_per_second != b.rate_limit.responses_per_second
+    }),
+    ("rate-limit.burst", Now, |a, b| a.rate_limit.burst_secs != b.rate_limit.burst_secs),
+    ("rate-limit.slip", Now, |a, b| a.rate_limit.slip != b.rate_limit.slip),
+    ("rate-limit.ipv4-prefix", Now, |a, b| a.rate_limit.ipv4_prefix != b.rate_limit.ipv4_prefix),
+    ("rate-limit.ipv6-prefix", Now, |a, b| a.rate_limit.ipv6_prefix != b.rate_limit.ipv6_prefix),
+    ("rate-limit.amplification-max", Now, |a, b| {
+        a.rate_limit.amplification_max != b.rate_limit.amplification_max
+    }),
+    ("rate-limit.exempt", Now, |a, b| a.rate_limit.exempt != b.rate_limit.exempt),
     ("metrics.listen", Restart, |a, b| a.metrics.listen != b.metrics.listen),
     ("control.socket", Restart, |a, b| a.control.socket != b.control.socket),
     ("log.level", Now, |a, b| a.log.level != b.log.level),

@@ -29,6 +29,8 @@ pub struct Spec {
     #[serde(default)]
     pub zone: Vec<Spanned<Zone>>,
     pub acl: Acl,
+    pub cookies: Cookies,
+    pub rate_limit: RateLimit,
     pub metrics: Metrics,
     pub control: Control,
     pub log: Log,
@@ -152,6 +154,25 @@ pub struct Acl {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Cookies {
+    pub enabled: bool,
+    pub secrets: Spanned<Vec<Text>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RateLimit {
+    pub responses_per_second: Number,
+    pub burst: Number,
+    pub slip: Number,
+    pub ipv4_prefix: Number,
+    pub ipv6_prefix: Number,
+    pub amplification_max: Number,
+    pub exempt: Spanned<Vec<Text>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Metrics {
     pub listen: Text,
 }
@@ -211,6 +232,8 @@ pub fn sections() -> Vec<Section> {
         section::<Upstream>("upstream", true),
         section::<Zone>("zone", true),
         section::<Acl>("acl", false),
+        section::<Cookies>("cookies", false),
+        section::<RateLimit>("rate-limit", false),
         section::<Metrics>("metrics", false),
         section::<Control>("control", false),
         section::<Log>("log", false),
@@ -262,9 +285,7 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("dnssec", "rfc5011", "RFC 5011"),
     ("dnssec", "anchor-signalling", "RFC 8145"),
     ("view", "", "views"),
-    ("rate-limit", "", "rate limits"),
     ("rpz", "", "response policy zones"),
-    ("cookies", "", "DNS cookies"),
     ("certificates", "", CERTIFICATES),
     ("cluster", "", AGREEMENT),
     ("analytics", "", "analytics"),

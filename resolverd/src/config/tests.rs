@@ -65,6 +65,12 @@ fn the_defaults_are_what_the_documents_say() {
     assert!(config.upstreams.is_empty() && config.zones.is_empty());
     assert_eq!(config.acl.allow, ["127.0.0.0/8", "::1/128"].map(|p| p.parse().unwrap()));
     assert!(config.acl.deny.is_empty());
+    assert!(config.cookies.enabled && config.cookies.secrets.is_empty());
+    let limits = &config.rate_limit;
+    assert_eq!((limits.responses_per_second, limits.burst_secs, limits.slip), (0, 2, 2));
+    assert_eq!((limits.ipv4_prefix, limits.ipv6_prefix), (24, 56));
+    assert_eq!(limits.amplification_max, 20);
+    assert_eq!(limits.exempt.len(), 9);
     assert_eq!(config.metrics.listen, Some("127.0.0.1:9853".parse().unwrap()));
     assert_eq!(config.control.socket, Path::new("/run/resolverd/control.sock"));
     assert_eq!(config.log.level, LogLevel::Info);

@@ -369,6 +369,19 @@ pub fn prefix(text: &str) -> Result<IpNet, Refusal> {
     }
 }
 
+/// 128 bits in hexadecimal digits, as servers share them; lower-case.
+pub fn cookie_secret(text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    if text.len() == 32 && text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    // Not the text itself: it may be most of a secret.
+    refuse(
+        "a secret has 32 hexadecimal digits (RFC 9018 section 4)",
+        "the output of `openssl rand -hex 16`",
+    )
+}
+
 /// A domain name, made absolute and lower-case.
 pub fn zone(text: &str) -> Result<String, Refusal> {
     let fail = |why: &str| {

@@ -8,6 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use resolverd_common::cookie::Secrets;
+use resolverd_common::limits::RateLimits;
+use resolverd_common::time::SECOND;
 
 use crate::config::{
     AnchorFile, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText,
@@ -17,7 +20,7 @@ use crate::dns::Name;
 use crate::kernel::driver::Wanted;
 use crate::log::ClientPrefix;
 use crate::pipeline::Policy;
-use crate::policy::{Acl, Verdict, ZoneSpec};
+use crate::policy::{Acl, Limiter, Verdict, ZoneSpec};
 use crate::resolver::dnssec::anchors::{self, Anchor, Anchors};
 use crate::resolver::dnssec::driver::Policy as DnssecPolicy;
 use crate::resolver::hints;
@@ -40,12 +43,51 @@ pub fn policy(config: &Config) -> Result<Policy, ConfigError> {
         .collect();
     // Behind those of the file, so that their numbers are those of the file.
     specs.extend(super::discovery::zone(config));
-    Policy::build(acl(config)?, specs, config.server.edns_size).map_err(|error| {
+    let built = Policy::build(acl(config)?, specs, config.server.edns_size);
+    let limiter = Limiter::new(limits(config), config.rate_limit.exempt.clone());
+    built.map(|policy| policy.limited(limiter)).map_err(|error| {
         let zone = config.zones.get(error.zone);
         let record = zone.zip(error.record).and_then(|(zone, i)| zone.records.get(i));
         let at = record.map(|record| record.at).or(zone.map(|zone| zone.at)).unwrap_or_default();
         ConfigError::refused(vec![config.problem(at, error.message)])
     })
+}
+
+/// A warning for `check`: anybody may ask, and what then bounds it.
+#[must_use]
+pub fn open_to_the_world(config: &Config) -> Option<String> {
+    // Half of an address family or more.
+    let open = config.acl.allow.iter().find(|prefix| prefix.prefix_len() <= 3)?;
+    let limits = &config.rate_limit;
+    let rate = match limits.responses_per_second {
+        0 => "no limit of answers a second".to_owned(),
+        n => format!("{n} answers a second to a prefix"),
+    };
+    let size = match limits.amplification_max {
+        0 => "no bound on their size".to_owned(),
+        n => format!("answers of at most {n} times their query"),
+    };
+    Some(format!(
+        "warning: `acl.allow` lets anybody ask ({open}), with {rate} and {size} \
+         (`[rate-limit]`): a resolver that is open to the world is used against others"
+    ))
+}
+
+/// How often and with how much clients are answered over UDP.
+fn limits(config: &Config) -> RateLimits {
+    let config = &config.rate_limit;
+    let interval = match config.responses_per_second {
+        0 => 0,
+        rate => SECOND / u64::from(rate),
+    };
+    RateLimits {
+        interval,
+        burst: SECOND * u64::from(config.burst_secs),
+        slip: config.slip,
+        amplification_max: config.amplification_max,
+        prefix_v4: config.ipv4_prefix.into(),
+        prefix_v6: config.ipv6_prefix.into(),
+    }
 }
 
 /// What the cache is to do.
@@ -309,7 +351,12 @@ pub fn event_sample(config: &Config) -> u32 {
 
 /// What the fast path is to serve.
 #[must_use]
-pub fn fast_path(config: &Config, acl: &Acl, listen: Vec<SocketAddr>) -> Wanted {
+pub fn fast_path(
+    config: &Config,
+    acl: &Acl,
+    listen: Vec<SocketAddr>,
+    cookies: Option<Secrets>,
+) -> Wanted {
     let allowed: Vec<(IpNet, bool)> =
         acl.prefixes().map(|(prefix, verdict)| (prefix, verdict == Verdict::Allow)).collect();
     Wanted {
@@ -319,6 +366,9 @@ pub fn fast_path(config: &Config, acl: &Acl, listen: Vec<SocketAddr>) -> Wanted 
         sampling: config.kernel.event_sampling,
         prefetch: config.cache.prefetch,
         policy_fingerprint: fingerprint(config),
+        limits: limits(config),
+        exempt: config.rate_limit.exempt.clone(),
+        cookies,
     }
 }
 
@@ -420,6 +470,25 @@ mod tests {
         assert!(error.starts_with("anchors:1:20: "), "{error}");
         let off = config("[dnssec]\nvalidate = false\n");
         assert_eq!(dnssec(&off).unwrap(), None);
+    }
+
+    #[test]
+    fn an_open_access_list_is_warned_of_with_what_bounds_it() {
+        assert_eq!(open_to_the_world(&config("")), None);
+        assert_eq!(open_to_the_world(&config("acl.allow = [\"10.0.0.0/8\"]")), None);
+        let text = open_to_the_world(&config("acl.allow = [\"0.0.0.0/0\"]")).unwrap();
+        assert!(text.contains("(0.0.0.0/0)") && text.contains("no limit of answers"), "{text}");
+        let limited = "acl.allow = [\"2000::/3\"]\n[rate-limit]\nresponses-per-second = 20\n";
+        let text = open_to_the_world(&config(limited)).unwrap();
+        assert!(text.contains("20 answers a second"), "{text}");
+    }
+
+    #[test]
+    fn the_limits_are_told_in_the_words_of_the_contract() {
+        let limits = limits(&config("[rate-limit]\nresponses-per-second = 4\nburst = 3\n"));
+        assert_eq!(limits.interval, SECOND / 4);
+        assert_eq!(limits.burst, 3 * SECOND);
+        assert_eq!((limits.prefix_v4, limits.prefix_v6, limits.slip), (24, 56, 2));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use resolverd_common::counters::Reason;
+use resolverd_common::counters::{Cookies, Reason};
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -87,7 +87,10 @@ impl Daemon for Joined {
     fn metrics_text(&self) -> String {
         self.metrics.set_kernel_packets(&self.packets());
         if let Some(kernel) = &self.kernel {
-            self.metrics.set_kernel_events_lost(kernel.maps().counters().events_lost);
+            let counters = kernel.maps().counters();
+            self.metrics.set_kernel_events_lost(counters.events_lost);
+            let cookies = Cookies::ALL.map(|c| (c.as_str(), counters.cookies[c as usize]));
+            self.metrics.set_kernel_limits(&cookies, counters.amplified);
         }
         let sampling = event_sample(&self.config.load());
         self.metrics.kernel_event_sampling_ratio.set(1.0 / f64::from(sampling));
@@ -184,13 +187,15 @@ impl Joined {
             return Vec::new();
         };
         let counters = kernel.maps().counters();
-        let hits = [Reason::Answered, Reason::Truncated]
+        let hits = [Reason::Answered, Reason::Truncated, Reason::RateLimited]
             .map(|reason| ("hit", reason.as_str(), counters.hits[reason as usize]));
         let passes = Reason::ALL
             .into_iter()
-            .filter(|reason| *reason != Reason::Answered)
+            .filter(|reason| !matches!(reason, Reason::Answered | Reason::RateLimited))
             .map(|reason| ("pass", reason.as_str(), counters.passes[reason as usize]));
-        hits.into_iter().chain(passes).collect()
+        let limited = Reason::RateLimited;
+        let drops = [("drop", limited.as_str(), counters.drops[limited as usize])];
+        hits.into_iter().chain(passes).chain(drops).collect()
     }
 
     fn cache(&self, memory_max: u64) -> CacheReport {

@@ -6,11 +6,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aya::maps::{MapData, RingBuf};
 use ipnet::IpNet;
 use parking_lot::Mutex;
+use resolverd_common::cookie::Secrets;
+use resolverd_common::limits::RateLimits;
 use resolverd_common::settings::{Interface, PORTS_MAX, Served, Source};
 use tracing::{info, warn};
 
@@ -19,7 +21,7 @@ use super::maps::{KernelMaps, Told, served};
 use super::netlink::{Link, Snapshot};
 use super::object::{self, Pins, Unavailable};
 use super::{FastPath as _, sources};
-use crate::clock::boot_now;
+use crate::clock::{boot_now, wall_now};
 use crate::config;
 
 /// The lease is renewed so often.
@@ -46,6 +48,11 @@ pub struct Wanted {
     pub prefetch: bool,
     /// A digest of all policy that is in the answers.
     pub policy_fingerprint: u64,
+    pub limits: RateLimits,
+    /// Free of them.
+    pub exempt: Vec<IpNet>,
+    /// None: cookies are off.
+    pub cookies: Option<Secrets>,
 }
 
 /// Why the program could not be told.
@@ -112,7 +119,17 @@ impl Kernel {
     /// Renews the lease.
     pub fn renew(&self) {
         let lease = u64::try_from(self.lease.as_nanos()).unwrap_or(u64::MAX);
-        self.maps.lease(boot_now().0.saturating_add(lease));
+        let now = boot_now().0;
+        let wall = wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.maps.wall((wall.as_nanos() as u64).wrapping_sub(now));
+        self.maps.lease(now.saturating_add(lease));
+    }
+
+    /// The secrets that the program has, from a daemon before us.
+    #[must_use]
+    pub fn cookies(&self) -> Option<Secrets> {
+        let settings = self.maps.settings()?;
+        (settings.cookies != 0).then_some(settings.cookie_secrets)
     }
 
     /// Ends the lease at once: the program passes everything.
@@ -139,7 +156,8 @@ impl Kernel {
         }
         let own: Vec<(IpAddr, u8)> =
             snapshot.addresses.iter().map(|(_, address, len)| (*address, *len)).collect();
-        let sources: Vec<(IpNet, Source)> = sources::prefixes(&wanted.allowed, &own);
+        let sources: Vec<(IpNet, Source)> =
+            sources::prefixes(&wanted.allowed, &own, &wanted.exempt);
         self.maps.admit(&sources)?;
         let (list, ports) = self.served(&wanted.listen, snapshot);
         self.maps.tell(&Told {
@@ -148,6 +166,8 @@ impl Kernel {
             sampling: wanted.sampling,
             prefetch_share: if wanted.prefetch { PREFETCH_SHARE } else { 0 },
             policy_fingerprint: wanted.policy_fingerprint,
+            limits: wanted.limits,
+            cookies: wanted.cookies,
         })?;
         self.maps.serve(&list)?;
         Ok(())

@@ -13,9 +13,11 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
 use aya::{Ebpf, Pod};
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use resolverd_common::counters::Counters;
+use resolverd_common::cookie::Secrets;
+use resolverd_common::counters::{Cookies, Counters};
 use resolverd_common::entry::{self, CLASSES, Flags, HEAD_WORDS, Head, Value, head_of, tail};
 use resolverd_common::key::{Key, SECRET_WORDS, Secret};
+use resolverd_common::limits::RateLimits;
 use resolverd_common::maps as names;
 use resolverd_common::settings::{Interface, Served, Settings, Source, address_words, control};
 
@@ -56,6 +58,9 @@ pub struct Told {
     /// The part of its life, in 1/256, that is left when an entry is reported for prefetch.
     pub prefetch_share: u16,
     pub policy_fingerprint: u64,
+    pub limits: RateLimits,
+    /// None: cookies are off.
+    pub cookies: Option<Secrets>,
 }
 
 impl KernelMaps {
@@ -104,6 +109,11 @@ impl KernelMaps {
         self.controls.store(control::LEASE, until);
     }
 
+    /// What the program adds to the boot time to get the wall clock's, in nanoseconds.
+    pub fn wall(&self, offset: u64) {
+        self.controls.store(control::WALL, offset);
+    }
+
     /// Boot time at which the lease ends.
     #[must_use]
     pub fn leased_until(&self) -> u64 {
@@ -138,6 +148,9 @@ impl KernelMaps {
             ports: told.ports.map(u16::to_be),
             prefetch_share: told.prefetch_share,
             policy_fingerprint: told.policy_fingerprint,
+            cookies: told.cookies.is_some().into(),
+            cookie_secrets: told.cookies.unwrap_or_default(),
+            limits: told.limits,
         };
         self.settings.lock().set(0, settings, 0)
     }
@@ -197,6 +210,9 @@ impl KernelMaps {
         let mut sum = Counters {
             hits: [0; resolverd_common::counters::REASONS],
             passes: [0; resolverd_common::counters::REASONS],
+            drops: [0; resolverd_common::counters::REASONS],
+            cookies: [0; Cookies::ALL.len()],
+            amplified: 0,
             events_lost: 0,
             sampled: 0,
         };
@@ -210,6 +226,13 @@ impl KernelMaps {
             for (to, from) in sum.passes.iter_mut().zip(cpu.passes) {
                 *to += from;
             }
+            for (to, from) in sum.drops.iter_mut().zip(cpu.drops) {
+                *to += from;
+            }
+            for (to, from) in sum.cookies.iter_mut().zip(cpu.cookies) {
+                *to += from;
+            }
+            sum.amplified += cpu.amplified;
             sum.events_lost += cpu.events_lost;
             sum.sampled += cpu.sampled;
         }

@@ -31,8 +31,8 @@ const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 const PIN_PREFIX: &str = "resolverd-";
 
 /// Maps that are pinned: all but the scratch, which means nothing between two packets, and what
-/// the program remembers, which it finds again.
-const PINNED: [&str; names::ALL.len() - 2] = [
+/// the program remembers of clients, which it finds again.
+const PINNED: [&str; names::ALL.len() - 3] = [
     names::ANSWERS_128,
     names::ANSWERS_256,
     names::ANSWERS_512,

@@ -20,8 +20,13 @@ const INVALID: [&str; 5] = ["0.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", ":
 ///
 /// `allowed` is the access list: prefixes and whether they may ask; the most specific decides,
 /// and none denies. `own` are this machine's addresses with the lengths of their prefixes.
+/// `exempt` are free of the limits.
 #[must_use]
-pub fn prefixes(allowed: &[(IpNet, bool)], own: &[(IpAddr, u8)]) -> Vec<(IpNet, Source)> {
+pub fn prefixes(
+    allowed: &[(IpNet, bool)],
+    own: &[(IpAddr, u8)],
+    exempt: &[IpNet],
+) -> Vec<(IpNet, Source)> {
     let mut ours: Vec<IpNet> = own.iter().map(|(address, _)| IpNet::from(*address)).collect();
     ours.extend(LOOPBACK.iter().filter_map(|text| text.parse::<IpNet>().ok()));
     let mut invalid: Vec<IpNet> = INVALID.iter().filter_map(|text| text.parse().ok()).collect();
@@ -32,7 +37,7 @@ pub fn prefixes(allowed: &[(IpNet, bool)], own: &[(IpAddr, u8)]) -> Vec<(IpNet, 
     let ends: Vec<IpNet> =
         ["0.0.0.0/0", "::/0"].iter().filter_map(|text| text.parse().ok()).collect();
     let all = allowed.iter().map(|(prefix, _)| prefix);
-    for prefix in all.chain(&ours).chain(&invalid).chain(&ends) {
+    for prefix in all.chain(&ours).chain(&invalid).chain(&ends).chain(exempt) {
         let prefix = prefix.trunc();
         let mut flags = 0;
         if may_ask(allowed, &prefix) {
@@ -43,6 +48,9 @@ pub fn prefixes(allowed: &[(IpNet, bool)], own: &[(IpAddr, u8)]) -> Vec<(IpNet, 
         }
         if invalid.iter().any(|wide| wide.contains(&prefix)) {
             flags |= Source::INVALID;
+        }
+        if exempt.iter().any(|wide| wide.contains(&prefix)) {
+            flags |= Source::EXEMPT;
         }
         list.insert(prefix, Source { flags, view: 0 });
     }
@@ -93,7 +101,7 @@ mod tests {
         .map(|(p, may)| (p.parse().unwrap(), may))
         .to_vec();
         let own = [("10.0.0.1".parse().unwrap(), 24), ("fd00::1".parse().unwrap(), 64)];
-        let list = prefixes(&acl, &own);
+        let list = prefixes(&acl, &own, &[]);
         const A: u16 = Source::ALLOWED;
         const O: u16 = Source::OWN;
         const I: u16 = Source::INVALID;
@@ -123,8 +131,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_exempt_is_so_within_and_beside_other_prefixes() {
+        let acl: Vec<(IpNet, bool)> = [("0.0.0.0/0", true), ("10.1.0.0/16", false)]
+            .map(|(p, m)| (p.parse().unwrap(), m))
+            .to_vec();
+        let list = prefixes(&acl, &[], &["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(flags_of(&list, "10.2.0.1"), Source::ALLOWED | Source::EXEMPT);
+        assert_eq!(flags_of(&list, "10.1.0.1"), Source::EXEMPT);
+        assert_eq!(flags_of(&list, "11.0.0.1"), Source::ALLOWED);
+    }
+
+    #[test]
     fn a_default_route_of_ipv6_says_nothing_about_ipv4() {
-        let list = prefixes(&[("::/0".parse().unwrap(), true)], &[]);
+        let list = prefixes(&[("::/0".parse().unwrap(), true)], &[], &[]);
         assert_eq!(flags_of(&list, "192.0.2.1"), 0);
         assert_eq!(flags_of(&list, "2001:db8::1"), Source::ALLOWED);
     }

@@ -50,6 +50,8 @@ pub const CATALOGUE: &[&Described] = &[
     &KERNEL_EVENT_SAMPLING_RATIO,
     &KERNEL_ENTRIES_PUBLISHED,
     &KERNEL_WRITES_FAILED,
+    &KERNEL_COOKIES,
+    &KERNEL_AMPLIFIED,
     &QUERIES,
     &QUERY_DURATION,
     &SERVER_PACKETS_DROPPED,
@@ -60,6 +62,9 @@ pub const CATALOGUE: &[&Described] = &[
     &SERVER_HTTP_RESPONSES,
     &SERVER_CERTIFICATE_EXPIRY,
     &SERVER_ADDRESSES,
+    &POLICY_COOKIES,
+    &POLICY_RATE_LIMITED,
+    &POLICY_AMPLIFIED,
     &CACHE_ENTRIES,
     &CACHE_BYTES,
     &CACHE_EVICTIONS,
@@ -93,7 +98,8 @@ pub(super) const KERNEL_PACKETS: Described = Described {
     kind: "counter",
     labels: &["verdict", "reason"],
     help: "Packets the kernel's program saw. Verdict `hit` is an answer given by the kernel, \
-           `pass` a packet left to the daemon or to others, with the reason.",
+           `pass` a packet left to the daemon or to others, `drop` one that got no answer, \
+           with the reason.",
     question: "How many answers does the kernel give, and why does it not give the others?",
 };
 pub(super) const KERNEL_ATTACHED: Described = Described {
@@ -146,6 +152,44 @@ pub(super) const KERNEL_WRITES_FAILED: Described = Described {
     labels: &[],
     help: "Writes to the kernel's maps that the system refused.",
     question: "Do promoted answers reach the kernel?",
+};
+pub(super) const KERNEL_COOKIES: Described = Described {
+    name: "resolverd_kernel_cookies_total",
+    kind: "counter",
+    labels: &["cookie"],
+    help: "Answers the kernel gave, by the DNS cookie of their query: none, the client's part \
+           alone, one that is not ours or too old, or a valid one.",
+    question: "How many clients can prove their address?",
+};
+pub(super) const KERNEL_AMPLIFIED: Described = Described {
+    name: "resolverd_kernel_amplified_total",
+    kind: "counter",
+    labels: &[],
+    help: "Answers the kernel sent empty with TC because of `rate-limit.amplification-max`.",
+    question: "Does the bound on large answers send clients to TCP?",
+};
+pub(super) const POLICY_COOKIES: Described = Described {
+    name: "resolverd_policy_cookies_total",
+    kind: "counter",
+    labels: &["cookie"],
+    help: "Queries with a DNS cookie that the daemon read, by what it was.",
+    question: "How many clients can prove their address?",
+};
+pub(super) const POLICY_RATE_LIMITED: Described = Described {
+    name: "resolverd_policy_rate_limited_total",
+    kind: "counter",
+    labels: &["action"],
+    help: "Queries over `rate-limit.responses-per-second` in the daemon: dropped, or answered \
+           empty with TC. The kernel's are in `resolverd_kernel_packets_total`, reason \
+           `rate_limited`.",
+    question: "Is somebody flooding, or is the limit too low?",
+};
+pub(super) const POLICY_AMPLIFIED: Described = Described {
+    name: "resolverd_policy_amplified_total",
+    kind: "counter",
+    labels: &[],
+    help: "Answers the daemon sent empty with TC because of `rate-limit.amplification-max`.",
+    question: "Does the bound on large answers send clients to TCP?",
 };
 pub(super) const QUERIES: Described = Described {
     name: "resolverd_queries_total",

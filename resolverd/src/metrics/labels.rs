@@ -164,6 +164,10 @@ label! {
     }
 }
 label! {
+    /// What becomes of a query over the rate limit.
+    Limited { Drop = "drop", Slip = "slip", }
+}
+label! {
     /// Where an address of `server.listen` stands.
     AddressState {
         Served = "served",

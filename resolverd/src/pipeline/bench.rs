@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 
+use resolverd_common::cookie::Cookie;
 use resolverd_common::counters::Reason;
 use resolverd_common::key::{Key, NAME_WORDS, Secret};
 use resolverd_common::question::{self, Message, NameWords, Question};
@@ -44,6 +45,7 @@ impl Bench {
                 checking_disabled: false,
                 authentic_data: false,
                 udp_size: 0,
+                cookie: Cookie { len: 0, client: 0, server: [0; 2] },
             },
             desk: Desk::new(),
             words: Vec::new(),

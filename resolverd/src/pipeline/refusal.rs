@@ -28,7 +28,36 @@ pub struct Edns {
     pub version: u8,
     pub udp_size: u16,
     pub dnssec_ok: bool,
+    pub cookie: Option<CookieData>,
 }
+
+/// The data of a COOKIE option of a length that cookies have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CookieData {
+    octets: [u8; COOKIE_MAX],
+    len: u8,
+}
+
+impl CookieData {
+    /// None: cookies have no such length (RFC 7873 section 4).
+    #[must_use]
+    pub fn of(data: &[u8]) -> Option<Self> {
+        if data.len() != 8 && !(16..=COOKIE_MAX).contains(&data.len()) {
+            return None;
+        }
+        let mut octets = [0; COOKIE_MAX];
+        octets[..data.len()].copy_from_slice(data);
+        Some(Self { octets, len: data.len() as u8 })
+    }
+
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.octets[..self.len.into()]
+    }
+}
+
+/// Octets of the longest cookie: 8 of the client's and 32 of the server's.
+pub const COOKIE_MAX: usize = 40;
 
 /// The TSIG that goes with NOTAUTH: nobody shares a key with us (RFC 8945 section 5.2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use resolverd_common::entry::{Flags, Head, WORDS_MAX};
 use resolverd_common::question::{HEADER_LEN, OPT_LEN, Question};
-use resolverd_common::reply::{self, Limits, OPT_MAX, Reply, question_len};
+use resolverd_common::reply::{self, EDE_LEN, Limits, OPT_WORDS, Reply, question_len};
 use zerocopy::IntoBytes;
 
 use crate::cache::Held;
@@ -40,8 +40,9 @@ impl Desk {
             header: [0; 5],
             body_at: 0,
             body_len: 0,
-            opt: [0; 3],
+            opt: [0; OPT_WORDS],
             opt_len: 0,
+            with_ede: false,
             len: 0,
             truncated: false,
             sum: 0,
@@ -71,8 +72,8 @@ impl Desk {
             reply::compose::<_, LONG_TTLS>(long, said.head, question, limits, now, reply);
             put(reply, long.as_bytes(), message, question, out);
         }
-        if said.head.flags.has(Flags::DAEMON_ONLY) && reply.opt_len == OPT_MAX {
-            explain(&said.words.text(), limit(question, limits), out);
+        if said.head.flags.has(Flags::DAEMON_ONLY) && reply.with_ede {
+            explain(&said.words.text(), reply.opt_len, limit(question, limits), out);
         }
     }
 }
@@ -93,16 +94,18 @@ fn put(reply: &Reply, entry: &[u8], message: &[u8], question: &Question, out: &m
     out.extend_from_slice(&reply.opt.as_bytes()[..reply.opt_len]);
 }
 
-/// Puts text behind the EDE code that ends `out`, if there is room.
-fn explain(text: &[u8], limit: usize, out: &mut Vec<u8>) {
+/// Puts text behind the EDE code that ends `out`, if there is room. The OPT that it ends with has
+/// `opt_len` octets.
+fn explain(text: &[u8], opt_len: usize, limit: usize, out: &mut Vec<u8>) {
     if text.is_empty() || out.len() + text.len() > limit {
         return;
     }
-    let opt = out.len() - OPT_MAX;
+    let (opt, ede) = (out.len() - opt_len, out.len() - EDE_LEN);
     // A kept text has some hundred octets.
     let len = text.len() as u16;
-    out[opt + OPT_LEN - 2..opt + OPT_LEN].copy_from_slice(&(6 + len).to_be_bytes());
-    out[opt + OPT_LEN + 2..opt + OPT_LEN + 4].copy_from_slice(&(2 + len).to_be_bytes());
+    let options = (opt_len - OPT_LEN) as u16 + len;
+    out[opt + OPT_LEN - 2..opt + OPT_LEN].copy_from_slice(&options.to_be_bytes());
+    out[ede + 2..ede + 4].copy_from_slice(&(2 + len).to_be_bytes());
     out.extend_from_slice(text);
 }
 

@@ -7,19 +7,20 @@
 use resolverd_common::key::CLASS_IN;
 use resolverd_common::question::{HEADER_LEN, OPT_LEN};
 
-use super::refusal::{Badkey, Edns, Refusal};
+use super::refusal::{Badkey, COOKIE_MAX, CookieData, Edns, Refusal};
 use crate::dns::records::{self, Record};
 use crate::dns::{rcode, rtype};
 
 /// A query in its plain form, and what is special about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plain {
-    /// Header, question and OPT; nothing else.
+    /// Header, question, and OPT with the cookie if there was one; nothing else.
     octets: [u8; PLAIN_MAX],
     len: usize,
     pub ask: Ask,
     /// RD: without it only what we are authoritative for is answered.
     pub recursion_desired: bool,
+    edns: Option<Edns>,
 }
 
 /// What is asked for.
@@ -98,7 +99,7 @@ pub fn glance(message: &[u8]) -> Refusal {
         Err(refusal) => refusal,
         Ok(plain) => Refusal {
             question_len: question_len(message).unwrap_or(0),
-            edns: plain.edns(),
+            edns: plain.edns,
             ..Refusal::new(rcode::FORMERR)
         },
     }
@@ -126,20 +127,18 @@ fn plain(header: &Header, name: &[u8], qtype: [u8; 2], edns: Option<Edns>, ask: 
     put(&CLASS_IN.to_be_bytes());
     if let Some(edns) = edns {
         let [s, t] = edns.udp_size.to_be_bytes();
-        put(&[0, 0, 41, s, t, 0, 0, u8::from(edns.dnssec_ok) << 7, 0, 0, 0]);
+        put(&[0, 0, 41, s, t, 0, 0, u8::from(edns.dnssec_ok) << 7, 0]);
+        match &edns.cookie {
+            None => put(&[0, 0]),
+            Some(cookie) => {
+                let len = cookie.data().len() as u8;
+                let [c, d] = OPTION_COOKIE.to_be_bytes();
+                put(&[0, 4 + len, c, d, 0, len]);
+                put(cookie.data());
+            }
+        }
     }
-    Plain { octets, len, ask, recursion_desired: header.flags & FLAG_RD != 0 }
-}
-
-impl Plain {
-    fn edns(&self) -> Option<Edns> {
-        let opt = self.message().last_chunk::<OPT_LEN>().filter(|_| self.octets[11] == 1)?;
-        Some(Edns {
-            version: 0,
-            udp_size: u16::from_be_bytes([opt[3], opt[4]]),
-            dnssec_ok: opt[7] & 0x80 != 0,
-        })
-    }
+    Plain { octets, len, ask, recursion_desired: header.flags & FLAG_RD != 0, edns }
 }
 
 struct Header {
@@ -236,7 +235,24 @@ fn is_transfer(reader: &Reader<'_>) -> bool {
 fn edns(opt: &Record) -> Edns {
     let [_, version, flags, _] = opt.ttl.to_be_bytes();
     // RFC 6891 section 6.2.5: a size below 512 means 512.
-    Edns { version, udp_size: opt.class.max(512), dnssec_ok: flags & 0x80 != 0 }
+    Edns {
+        version,
+        udp_size: opt.class.max(512),
+        dnssec_ok: flags & 0x80 != 0,
+        cookie: cookie(&opt.rdata),
+    }
+}
+
+/// The first COOKIE, if it is one (RFC 7873 section 5.2: further ones are ignored).
+fn cookie(mut rest: &[u8]) -> Option<CookieData> {
+    while let Some(([c, d, l, m], data)) = rest.split_first_chunk::<4>() {
+        let (data, next) = data.split_at_checked(u16::from_be_bytes([*l, *m]).into())?;
+        if u16::from_be_bytes([*c, *d]) == OPTION_COOKIE {
+            return CookieData::of(data);
+        }
+        rest = next;
+    }
+    None
 }
 
 /// Whether options fill the OPT to its end, and the first COOKIE has a length that cookies have
@@ -260,8 +276,8 @@ fn options_are_good(mut rest: &[u8]) -> bool {
     true
 }
 
-/// Header, the longest name, type and class, OPT.
-const PLAIN_MAX: usize = HEADER_LEN + 255 + 4 + OPT_LEN;
+/// Header, the longest name, type and class, OPT with the longest cookie.
+const PLAIN_MAX: usize = HEADER_LEN + 255 + 4 + OPT_LEN + 4 + COOKIE_MAX;
 
 const FLAGS_OPCODE: u16 = 0x7800;
 const FLAG_TC: u16 = 0x0200;

@@ -57,8 +57,8 @@ pub fn frames(ends: &Ends, mode: &str, family: Family) -> Vec<Case> {
         odd("a first fragment", Reason::Fragment, |d| d.fragment = 0x2000).only(V4),
         odd("a last fragment", Reason::Fragment, |d| d.fragment = 0x0010).only(V4),
         hit("DF", www().bytes()).framed(|d| d.fragment = 0x4000).only(V4),
-        odd("IP options", Reason::IpOptions, |d| d.options = vec![1, 1, 1, 0]).only(V4),
-        odd("40 octets of options", Reason::IpOptions, |d| d.options = vec![1; 40]).only(V4),
+        odd("IP options", Reason::ExtensionHeader, |d| d.options = vec![1, 1, 1, 0]).only(V4),
+        odd("40 octets of options", Reason::ExtensionHeader, |d| d.options = vec![1; 40]).only(V4),
         odd("hop-by-hop options", Reason::ExtensionHeader, {
             extended(0, &[0, 0, 1, 4, 0, 0, 0, 0])
         })
