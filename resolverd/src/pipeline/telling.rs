@@ -82,7 +82,8 @@ impl Shared {
                 authentic_data: message[3] & 0x20 != 0,
                 reply: out,
                 by,
-                upstream: upstream.as_ref(),
+                // What was noted for an answer that nobody was told of is none of this one's.
+                upstream: upstream.as_ref().filter(|_| by == AnsweredBy::Upstream),
                 took: boot_now().saturating_since(started),
             };
             self.tap.answer(&answered, wall_now());

@@ -54,9 +54,10 @@ impl Sender {
                 Ok(mut stream) => {
                     info!(receiver = %self.settings.to, "dnstap connected");
                     pause = PAUSE_MIN;
-                    self.connected.set(1);
+                    // Not `set`: one of other settings may be ending meanwhile.
+                    self.connected.inc();
                     let end = self.feed(&mut *stream, &mut inlet).await;
-                    self.connected.set(0);
+                    self.connected.dec();
                     match end {
                         End::Closed => return,
                         End::Broken(error) => error,

@@ -229,6 +229,33 @@ async fn a_receiver_over_tcp_that_went_away_is_found_again_and_gets_what_waited(
 }
 
 #[tokio::test]
+async fn other_settings_connect_anew_and_the_old_connection_ends_in_order() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = Receiver::Tcp(listener.local_addr().unwrap());
+    let metrics = told::metrics();
+    let tap = Tap::new(dnstap_to(to.clone()), Arc::clone(&metrics));
+    let (mut old, _) = listener.accept().await.unwrap();
+    accept(&mut old).await;
+    until("the first connection", || metrics.tap_dnstap_connected.get() == 1).await;
+    let mut settings = dnstap_to(to);
+    settings.dnstap.as_mut().unwrap().identity = None;
+    tap.reconfigure(settings.clone());
+    // The same once more changes nothing.
+    tap.reconfigure(settings);
+    let (mut new, _) = listener.accept().await.unwrap();
+    accept(&mut new).await;
+    assert_eq!(control(&mut old).await, Control::bare(ControlKind::Stop));
+    let mut out = Vec::new();
+    Control::bare(ControlKind::Finish).write(&mut out);
+    old.write_all(&out).await.unwrap();
+    answer(&tap);
+    assert_eq!(frame(&mut new).await.identity, None);
+    until("one connection to be left", || metrics.tap_dnstap_connected.get() == 1).await;
+    let third = timeout(Duration::from_millis(100), listener.accept()).await;
+    assert!(third.is_err(), "a third connection");
+}
+
+#[tokio::test]
 async fn a_receiver_that_hangs_costs_messages_and_nobody_waits() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = Receiver::Tcp(listener.local_addr().unwrap());
