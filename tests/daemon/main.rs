@@ -25,6 +25,7 @@ mod seeing;
 mod site;
 mod stopping;
 mod tap;
+mod validation;
 
 /// Ends the test here where there is no lab or no kernel path, and says why.
 macro_rules! need_lab {

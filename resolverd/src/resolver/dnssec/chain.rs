@@ -271,7 +271,7 @@ impl Chain {
         let bogus = |code, text: String| (Standing::Bogus(Failure::new(code, text)), BOGUS_LIFE);
         let Some(reply) = reply else {
             let text = format!("the DNSKEY of {zone} could not be fetched");
-            return (Standing::Bogus(Failure::passing(ede::DNSKEY_MISSING, text)), 0);
+            return (Standing::Bogus(Failure::passing(ede::NO_REACHABLE_AUTHORITY, text)), 0);
         };
         let sets = group(&reply.answer);
         let Some(set) = sets.iter().find(|s| s.rtype == rtype::DNSKEY && s.owner == *zone) else {
