@@ -39,6 +39,7 @@ use super::ear::Ear;
 use super::flights::{Flights, Joined, Turn};
 use super::flushes::Flushed;
 use super::iterate::driver::{RECURSION, Recursor};
+use super::known::Bounds;
 use super::machine::{ATTEMPTS_MAX, Ask, Attempt, Came, Input, Machine, Output, Told, Transport};
 use super::upstreams::{Change, Report, UpstreamId, UpstreamState, Upstreams, is_probe};
 use super::wire::Reject;
@@ -289,6 +290,9 @@ impl Shared {
 
     fn take_over_upstreams(&self) {
         let settings = self.settings.load();
+        let Settings { ttl_max, negative_ttl_max, .. } = **settings;
+        let known = &self.recursor.world().known;
+        known.set_bounds(boot_now(), Bounds { ttl_max, negative_ttl_max });
         let usable = settings.upstreams.iter().filter(|upstream| match upstream.address {
             SocketAddr::V4(_) => settings.ipv4,
             SocketAddr::V6(_) => settings.ipv6,

@@ -23,6 +23,20 @@ use super::reply::{Fetch, Reply};
 pub struct Known {
     map: Cache<Fetch, Arc<Held>, Octets>,
     flushes: RwLock<Flushes>,
+    bounds: RwLock<Bounds>,
+}
+
+/// How long a reply is kept at most, and how long a denial (RFC 2308 section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub ttl_max: Duration,
+    pub negative_ttl_max: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { ttl_max: REMEMBERED_FOR, negative_ttl_max: REMEMBERED_FOR }
+    }
 }
 
 /// What is known about one question.
@@ -48,7 +62,11 @@ impl Known {
     #[must_use]
     pub fn new(octets_max: u64) -> Self {
         let items = usize::try_from(octets_max / OCTETS_TYPICAL).unwrap_or(usize::MAX);
-        Self { map: Cache::with_weighter(items, octets_max, Octets), flushes: RwLock::default() }
+        Self {
+            map: Cache::with_weighter(items, octets_max, Octets),
+            flushes: RwLock::default(),
+            bounds: RwLock::default(),
+        }
     }
 
     /// What is known, unless it is about to expire: who asks then is there to renew it.
@@ -63,12 +81,11 @@ impl Known {
         let Found::Reply(reply) = &held.found else { return Some(held.found.clone()) };
         let mut reply = reply.clone();
         let age = u32::try_from(now.saturating_since(held.stored).as_secs()).unwrap_or(u32::MAX);
-        // A denial lives as its SOA says, which may be shorter than its TTLs.
-        let denies = reply.authority.iter().any(|record| record.rtype == rtype::SOA);
+        // Who is told it now believes it no longer than we do: a denial lives as its SOA says, and
+        // nothing longer than the operator wants.
         let left = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
-        let bound = if denies { left } else { u32::MAX };
         for record in reply.answer.iter_mut().chain(&mut reply.authority) {
-            record.ttl = record.ttl.saturating_sub(age).min(bound);
+            record.ttl = record.ttl.saturating_sub(age).min(left);
         }
         Some(Found::Reply(reply))
     }
@@ -90,6 +107,9 @@ impl Known {
     /// Keeps a reply for as long as its times say; `asked` is when its question was begun.
     pub fn keep(&self, now: BootTime, asked: BootTime, fetch: &Fetch, reply: &Reply) {
         let Some(life) = life(reply) else { return };
+        let Bounds { ttl_max, negative_ttl_max } = *self.bounds.read();
+        let negative = reply.authority.iter().any(|record| record.rtype == rtype::SOA);
+        let life = life.min(if negative { negative_ttl_max } else { ttl_max });
         let denies = reply.rcode == rcode::NXDOMAIN && reply.answer.is_empty();
         if denies && is_proven(reply) {
             let fetch = Fetch { name: fetch.name.clone(), qtype: DENIAL };
@@ -112,9 +132,21 @@ impl Known {
         }
     }
 
-    /// Forgets one reply: it was found to be false.
+    /// Forgets a reply that was found to be false, and the denials that it may have come of.
     pub fn forget(&self, fetch: &Fetch) {
         self.map.remove(fetch);
+        for suffix in fetch.name.suffixes().take(SUFFIXES_LOOKED_AT + 1) {
+            if let Ok(name) = Name::from_wire(suffix) {
+                self.map.remove(&Fetch { name, qtype: DENIAL });
+            }
+        }
+    }
+
+    /// What was kept within other bounds is forgotten.
+    pub fn set_bounds(&self, now: BootTime, bounds: Bounds) {
+        if std::mem::replace(&mut *self.bounds.write(), bounds) != bounds {
+            self.flush(now, Flushed::All);
+        }
     }
 
     /// Takes note of a flush.
@@ -258,6 +290,25 @@ mod tests {
     }
 
     #[test]
+    fn no_reply_is_kept_longer_than_the_operator_wants() {
+        let known = Known::new(1 << 20);
+        let second = Duration::from_secs(1);
+        let bounds = Bounds { ttl_max: 16 * second, negative_ttl_max: 8 * second };
+        known.set_bounds(BootTime(1), bounds);
+        known.keep(NOW, NOW, &fetch("www.test."), &address(80));
+        assert_eq!(ttl_at(&known, 13), Some(3));
+        assert_eq!(ttl_at(&known, 14), None);
+        let denial = Reply { rcode: 3, authority: vec![soa(900, 60)], ..Reply::default() };
+        known.keep(NOW, NOW, &fetch("gone.test."), &denial);
+        assert!(known.find(NOW + 6 * second, &fetch("gone.test.")).is_some());
+        assert_eq!(known.find(NOW + 7 * second, &fetch("gone.test.")), None);
+        known.set_bounds(NOW + second, bounds);
+        assert!(ttl_at(&known, 2).is_some());
+        known.set_bounds(NOW + second, Bounds::default());
+        assert_eq!(ttl_at(&known, 2), None, "kept within other bounds");
+    }
+
+    #[test]
     fn a_denial_lives_as_the_soa_says_and_not_without_one() {
         let denial = |authority| Reply { rcode: 3, authority, ..Reply::default() };
         assert_eq!(life(&denial(vec![soa(900, 60)])), Some(Duration::from_secs(60)));
@@ -286,6 +337,8 @@ mod tests {
         assert_eq!(known.denied_above(NOW, &name("x.y.a.test.")), Some(denial));
         assert_eq!(known.denied_above(NOW, &name("x.y.b.test.")), None);
         assert_eq!(known.denied_above(NOW, &name("a.test.")), None, "its own is found by type");
+        known.forget(&fetch("x.y.a.test."));
+        assert_eq!(known.denied_above(NOW, &name("z.a.test.")), None, "it was found to be false");
     }
 
     #[test]

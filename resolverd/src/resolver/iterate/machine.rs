@@ -310,6 +310,7 @@ impl Machine {
             if addresses.is_empty() {
                 addresses = remembered_addresses(&server.name, options.port, m);
             }
+            addresses.retain(|address| options.has_family(*address));
             // A server within the zone it serves, without address, cannot be found.
             if addresses.is_empty() && !server.name.is_under(&cut.zone) {
                 errand.nameless.push(server.name.clone());

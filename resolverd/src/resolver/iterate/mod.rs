@@ -121,12 +121,17 @@ impl Options {
         Way::Root
     }
 
+    /// Whether addresses of this family are asked.
+    #[must_use]
+    pub fn has_family(&self, address: SocketAddr) -> bool {
+        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+
     /// Whether an address may be asked as a server of a zone. Addresses of stubs are the
     /// operator's own words.
     #[must_use]
     pub fn may_ask(&self, address: SocketAddr) -> bool {
-        let family = if address.is_ipv4() { self.ipv4 } else { self.ipv6 };
-        family
+        self.has_family(address)
             && (servers::may_serve(address.ip(), &self.allow_server)
                 || self.stubs.iter().any(|stub| stub.servers.contains(&address))
                 || self.hints.iter().any(|(_, ip)| *ip == address.ip()))
