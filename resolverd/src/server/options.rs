@@ -189,9 +189,12 @@ mod tests {
         ) {
             for message in [octets, query(&options)] {
                 let _ = Wishes::of(&message);
+                let seen = |octets: &[u8]| Records::of(octets).map_or(0, Iterator::count);
+                let before = seen(&message);
                 let mut reply = message;
                 grant(&mut reply, true, Some(Duration::from_secs(1)));
                 prop_assert!(reply.len() <= MESSAGE_OCTETS_MAX);
+                prop_assert_eq!(seen(&reply), before);
             }
         }
     }
