@@ -49,7 +49,8 @@ impl Internet {
             "lab.test.",
             "@ SOA ns1 admin 1 3600 900 604800 60\n@ NS ns1\n@ NS ns2\n\
              ns1 A 10.53.2.12\nns2 A 10.53.2.14\nhost A 10.53.2.12\nwww A 192.0.2.1\n\
-             over2 CNAME www.six.test.\nold DNAME six.test.\n",
+             over2 CNAME www.six.test.\n\
+             tonames CNAME www.names.test.\nold DNAME six.test.\n",
         );
         let six = zone(
             "six.test.",
@@ -159,11 +160,18 @@ fn single_zones_have_servers_of_their_own_and_families_can_be_off() -> Result<()
     let zones = format!(
         "{ALLOW}\nipv6 = false\ncase-randomisation = false\nprime-root = false\n\
          query-source = [\"10.53.2.1\"]\n\
-         [[zone]]\nname = \"six.test.\"\nmode = \"stub\"\nupstreams = [\"10.53.2.12\"]\n"
+         [[zone]]\nname = \"six.test.\"\nmode = \"stub\"\nupstreams = [\"10.53.2.12\"]\n\
+         [[zone]]\nname = \"names.test.\"\nmode = \"forward\"\nupstreams = [\"10.53.2.12\"]\n"
     );
     let daemon = internet.daemon(&zones)?;
     let site = &internet.site;
     assert_eq!(address(&site.ask(&Ask::new("www.lab.test.", "A"))?)?, "192.0.2.1");
+    // A forwarded zone, and an alias that recursion follows into it.
+    assert_eq!(address(&site.ask(&Ask::new("www.names.test.", "A"))?)?, "192.0.2.7");
+    let reply = site.ask(&Ask::new("tonames.lab.test.", "A"))?;
+    assert_eq!((reply.answer.len(), address(&reply)?.as_str()), (2, "192.0.2.7"));
+    let labels = [("upstream", "names.test. 10.53.2.12:53"), ("outcome", "answer")];
+    assert!(daemon.metric("resolverd_upstream_queries_total", &labels)? >= 2.0);
     // That server does not have the zone, and says so: 20 is Not Authoritative (RFC 8914).
     let reply = site.ask(&Ask::new("www.six.test.", "A").edns(1_232))?;
     assert_eq!((reply.rcode(), reply.ede().first()), (2, Some(&20)), "{}", daemon.log());
