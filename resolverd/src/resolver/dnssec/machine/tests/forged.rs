@@ -1,5 +1,7 @@
 //! For each answer that holds, the forgeries made of it; and worlds made to cost much.
 
+use proptest::prelude::*;
+
 use super::super::super::anchors::{Anchor, Trusted};
 use super::super::super::vectors::{Signer, record};
 use super::*;
@@ -313,5 +315,56 @@ fn a_compact_denial_with_and_without_the_rcode_is_secure() {
         let reply = Arc::new(Reply { rcode: code, authority, ..Reply::default() });
         let verdict = small_world(&signer).judge("b.t.", A, &reply);
         assert_eq!(verdict, Verdict::Secure { ttl: 300 }, "{code}");
+    }
+}
+
+/// The vectors in an order that does not change from run to run.
+fn in_order() -> Vec<(&'static Fetch, &'static Arc<Reply>)> {
+    let mut all: Vec<_> = REPLIES.iter().collect();
+    all.sort_by_key(|(fetch, _)| (fetch.name.as_wire(), fetch.qtype));
+    all
+}
+
+/// Changes one octet of one record's data, or cuts the data there. Says whether an address was
+/// changed.
+fn spoil(reply: &mut Reply, which: usize, at: usize, octet: u8) -> bool {
+    let count = reply.answer.len() + reply.authority.len();
+    let mut records = reply.answer.iter_mut().chain(&mut reply.authority);
+    let Some(record) = records.nth(which.checked_rem(count).unwrap_or(0)) else { return false };
+    let at = at.checked_rem(record.rdata.len()).unwrap_or(0);
+    match (octet, record.rdata.get_mut(at)) {
+        (0, _) => record.rdata.truncate(at),
+        (_, Some(old)) => *old ^= octet,
+        (_, None) => return false,
+    }
+    record.rtype == A
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn octets_that_are_changed_anywhere_make_nothing_secure_and_nothing_panic(
+        question: prop::sample::Index,
+        fetched: prop::sample::Index,
+        which: usize,
+        at: usize,
+        octet: u8,
+    ) {
+        let all = in_order();
+        let (fetch, honest) = all[question.index(all.len())];
+        let owner = fetch.name.to_string();
+        let mut forged = (**honest).clone();
+        let address = spoil(&mut forged, which, at, octet);
+        let verdict = World::new(&["."]).judge(&owner, fetch.qtype, &Arc::new(forged));
+        let secure = matches!(verdict, Verdict::Secure { .. });
+        prop_assert!(!(address && secure), "{} {}: {:?}", owner, fetch.qtype, verdict);
+        // And in what is fetched for it.
+        let (other, reply) = all[fetched.index(all.len())];
+        let mut forged = (**reply).clone();
+        spoil(&mut forged, which, at, octet);
+        let mut world = World::new(&["."]);
+        world.instead.insert(other.clone(), Some(Arc::new(forged)));
+        world.judge(&owner, fetch.qtype, honest);
     }
 }
