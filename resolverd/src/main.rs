@@ -15,7 +15,8 @@ use serde::Serialize;
 use resolverd::config::{Config, ConfigError};
 use resolverd::control::api::{ExplainRequest, FlushRequest, LOAD_OCTETS_MAX};
 use resolverd::control::client::{Client, ClientError};
-use resolverd::control::dump::{Dump, DumpRequest, End, LIMIT_DEFAULT, LoadRequest};
+use resolverd::control::dump::{Dump, DumpRequest, LIMIT_DEFAULT, LoadRequest};
+use resolverd::control::printer::Printer;
 use resolverd::control::show;
 use resolverd::daemon;
 
@@ -283,7 +284,7 @@ fn cache_dump(
     out: &mut impl Write,
 ) -> Result<String, Failure> {
     let client = client(reach)?;
-    let mut printer = Printer { json: reach.json, rest: Vec::new(), end: None, failed: None };
+    let mut printer = Printer::new(reach.json);
     asked(client.cache_dump(request, |octets| printer.take(octets, out)))?;
     match (printer.failed, printer.end) {
         // A reader that has seen enough (`| head`) is no failure.
@@ -298,34 +299,6 @@ fn cache_dump(
             end.entries,
             if end.more { ", and there are more: see --limit" } else { "" }
         )),
-    }
-}
-
-/// Makes lines of what comes in pieces.
-struct Printer {
-    json: bool,
-    rest: Vec<u8>,
-    end: Option<End>,
-    failed: Option<io::Error>,
-}
-
-impl Printer {
-    fn take(&mut self, octets: &[u8], out: &mut impl Write) -> bool {
-        self.rest.extend_from_slice(octets);
-        let whole = self.rest.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1);
-        let lines: Vec<u8> = self.rest.drain(..whole).collect();
-        for line in lines.split_inclusive(|octet| *octet == b'\n') {
-            self.end = serde_json::from_slice(line).ok();
-            let text = match self.json {
-                true => String::from_utf8_lossy(line).into_owned(),
-                false => serde_json::from_slice(line).map_or(String::new(), |l| show::dumped(&l)),
-            };
-            if let Err(error) = out.write_all(text.as_bytes()) {
-                self.failed = Some(error);
-                return false;
-            }
-        }
-        true
     }
 }
 
@@ -562,37 +535,6 @@ mod tests {
         }
         let verb = read("resolverd cache dump --limit 0 --socket /nowhere").unwrap().verb;
         assert!(matches!(run(verb), Err(Failure::Failed(_))));
-    }
-
-    #[test]
-    fn a_dump_is_printed_in_lines_however_it_comes_and_one_without_an_end_is_noticed() {
-        let text = "{\"resolverd-cache-dump\":1,\"written_at_ms\":5}\n\
-            {\"name\":\"a.test.\",\"type\":\"A\",\"view\":0,\"dnssec_ok\":false,\
-            \"checking_disabled\":false,\"rcode\":\"NOERROR\",\"secure\":false,\
-            \"expires_in_ms\":5000,\"source\":\"upstream one\",\"counts\":[1,0,0],\
-            \"wire\":\"\",\"records\":[\"a.test. 5 IN A 192.0.2.1\"]}\n\
-            {\"end\":true,\"entries\":1,\"more\":false}\n";
-        for (json, wanted) in [
-            (true, text),
-            (
-                false,
-                "; a.test. A: NOERROR from upstream one; expires in 5s\n\
-                 a.test. 5 IN A 192.0.2.1\n",
-            ),
-        ] {
-            for size in [1, 7, text.len()] {
-                let mut printer = Printer { json, rest: Vec::new(), end: None, failed: None };
-                let mut out = Vec::new();
-                for piece in text.as_bytes().chunks(size) {
-                    assert!(printer.take(piece, &mut out));
-                }
-                assert_eq!(String::from_utf8(out).unwrap(), wanted);
-                assert_eq!(printer.end.map(|end| end.entries), Some(1));
-            }
-        }
-        let mut printer = Printer { json: true, rest: Vec::new(), end: None, failed: None };
-        printer.take(&text.as_bytes()[..text.len() - 20], &mut Vec::new());
-        assert!(printer.end.is_none());
     }
 
     #[test]

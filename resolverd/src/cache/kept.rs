@@ -16,6 +16,9 @@
 //! Whatever octets stand there, reading them does no harm: an answer is built anew by the code
 //! that builds all of them.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use resolverd_common::entry::{self, Flags, HEAD_WORDS, Head, Parts};
 use resolverd_common::key::{Key, Meta, NAME_WORDS, Secret};
 use resolverd_common::question::HEADER_LEN;
@@ -23,6 +26,7 @@ use resolverd_common::time::MILLI;
 use zerocopy::IntoBytes;
 
 use super::held::{Held, TEXT_MAX};
+use super::{Cache, NotTaken, State};
 use crate::dns::{Name, Query, rcode, records};
 
 /// An answer of a file.
@@ -222,6 +226,61 @@ impl<'a> Kept<'a> {
             true => Some(0),
             false => Some(self.stale_secs_max),
         }
+    }
+}
+
+impl Cache {
+    /// Takes an answer of a file, as old as it is at `now`: not in the place of one that is good,
+    /// nor if a flush of its name came since. `origin` is who said it, in words.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotTaken`].
+    pub fn take_back(
+        &self,
+        key: Key,
+        kept: &Kept<'_>,
+        origin: &str,
+        now: Moment,
+        desk: &mut Desk,
+    ) -> Result<(), NotTaken> {
+        let known = self.origins.read().known_as(origin);
+        let origin = known.unwrap_or_else(|| self.origins.write().number_of(origin));
+        let head = kept.revive(origin, now, desk).map_err(|error| match error {
+            NotRevived::Expired => NotTaken::Expired,
+            NotRevived::Malformed => NotTaken::Malformed,
+        })?;
+        let name = desk.words.get(head.name_at()..head.body_at()).unwrap_or_default();
+        let there = self.peek(key, head.meta, name, now.boot);
+        if there.is_some_and(|seen| seen.state == State::Fresh) {
+            return Err(NotTaken::Newer);
+        }
+        self.insert_signed(key, &desk.words, kept.text, now.boot, kept.signed_secs())
+            .map(drop)
+            .map_err(|_| NotTaken::Newer)
+    }
+
+    /// All there is, good or not, one after the other; what comes meanwhile may be among it. No
+    /// lock is held between two of them.
+    pub fn all(&self) -> impl Iterator<Item = Held> + '_ {
+        self.store.all()
+    }
+
+    /// Whether no flush has taken an entry.
+    #[must_use]
+    pub fn spares(&self, held: &Held, head: &Head) -> bool {
+        if held.round() == self.round.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut words = vec![0; head.body_at()];
+        held.copy_to(&mut words);
+        self.flushes.read().spare(head.stored_at, entry::name_of(&words, head))
+    }
+
+    /// The names of all origins, by their numbers.
+    #[must_use]
+    pub fn origin_names(&self) -> Vec<Arc<str>> {
+        self.origins.read().names().to_vec()
     }
 }
 

@@ -37,7 +37,6 @@ use crate::metrics::Metrics;
 pub use freshness::{FLUSHES_MAX, Scope};
 use held::Beside;
 pub use held::Held;
-use kept::{Kept, Moment, NotRevived};
 use store::Fate;
 
 /// What the cache is to do.
@@ -322,116 +321,6 @@ impl Cache {
         );
         let known = self.store.insert(key, held.clone());
         Ok(Stored { held, known })
-    }
-
-    /// Takes an answer of a file, as old as it is at `now`: not in the place of one that is good,
-    /// nor if a flush of its name came since. `origin` is who said it, in words.
-    ///
-    /// # Errors
-    ///
-    /// See [`NotTaken`].
-    pub fn take_back(
-        &self,
-        key: Key,
-        kept: &Kept<'_>,
-        origin: &str,
-        now: Moment,
-        desk: &mut kept::Desk,
-    ) -> Result<(), NotTaken> {
-        let known = self.origins.read().known_as(origin);
-        let origin = known.unwrap_or_else(|| self.origins.write().number_of(origin));
-        let head = kept.revive(origin, now, desk).map_err(|error| match error {
-            NotRevived::Expired => NotTaken::Expired,
-            NotRevived::Malformed => NotTaken::Malformed,
-        })?;
-        let name = desk.words.get(head.name_at()..head.body_at()).unwrap_or_default();
-        let there = self.peek(key, head.meta, name, now.boot);
-        if there.is_some_and(|seen| seen.state == State::Fresh) {
-            return Err(NotTaken::Newer);
-        }
-        self.insert_signed(key, &desk.words, kept.text, now.boot, kept.signed_secs())
-            .map(drop)
-            .map_err(|_| NotTaken::Newer)
-    }
-
-    /// All there is, good or not, one after the other; what comes meanwhile may be among it. No
-    /// lock is held between two of them.
-    pub fn all(&self) -> impl Iterator<Item = Held> + '_ {
-        self.store.all()
-    }
-
-    /// Whether no flush has taken an entry.
-    #[must_use]
-    pub fn spares(&self, held: &Held, head: &Head) -> bool {
-        if held.round() == self.round.load(Ordering::Acquire) {
-            return true;
-        }
-        let mut words = vec![0; head.body_at()];
-        held.copy_to(&mut words);
-        self.flushes.read().spare(head.stored_at, entry::name_of(&words, head))
-    }
-
-    /// The names of all origins, by their numbers.
-    #[must_use]
-    pub fn origin_names(&self) -> Vec<Arc<str>> {
-        self.origins.read().names().to_vec()
-    }
-
-    /// Whether there is an answer past its time that may be used (RFC 8767).
-    #[must_use]
-    pub fn has_stale(&self, key: Key, meta: u64, name: &[u64], now: u64) -> bool {
-        let seen = || self.peek(key, meta, name, now);
-        self.serve_stale_secs() > 0 && seen().is_some_and(|seen| seen.state == State::Stale)
-    }
-
-    /// Has the answer past its time used for as long as nobody is to be asked again. One that
-    /// came meanwhile is given in its place. None: it may not be used any more.
-    #[must_use]
-    pub fn use_stale(&self, key: Key, meta: u64, name: &[u64], now: u64) -> Option<Seen> {
-        let mut seen = self.peek(key, meta, name, now)?;
-        let mut words = vec![0; seen.head.len_words()];
-        // Alone: whoever stores an answer holds the other side of this lock, so that none that
-        // comes now is lost to an old one. It is taken once in a while for a name.
-        let flushes = self.flushes.write();
-        let held = self.store.peek(key)?;
-        if !held.is(&seen.held) {
-            drop(flushes);
-            seen = self.peek(key, meta, name, now)?;
-            let good = seen.state == State::Fresh && seen.head.flags.rcode() != rcode::SERVFAIL;
-            return good.then_some(seen);
-        }
-        if seen.state == State::Fresh {
-            return (seen.head.flags.rcode() != rcode::SERVFAIL).then_some(seen);
-        }
-        if seen.state != State::Stale || !flushes.spare(seen.head.stored_at, name_of(name, meta)) {
-            return None;
-        }
-        let until = stale::usable_until(&seen.head, held.stale_secs_max(), self.serve_stale_secs());
-        held.copy_to(&mut words);
-        let (head, stale_secs_max) = stale::renew(&mut words, now, until)?;
-        let round = self.round.load(Ordering::Acquire);
-        let beside = Beside { text: "", round, stale_secs_max, stale: true };
-        let held = Held::new(&words, &beside);
-        self.store.insert(key, held.clone());
-        Some(Seen { held, head, state: State::Fresh })
-    }
-
-    /// How long a client waits where there is an answer past its time.
-    #[must_use]
-    pub fn stale_answer_after(&self) -> Duration {
-        Duration::from_millis(self.stale_answer_after_millis.load(Ordering::Relaxed))
-    }
-
-    /// How much longer than now an answer that is not fresh may be used.
-    #[must_use]
-    pub fn stale_left(&self, seen: &Seen, now: u64) -> Duration {
-        let Seen { held, head, .. } = seen;
-        let until = stale::usable_until(head, held.stale_secs_max(), self.serve_stale_secs());
-        Duration::from_nanos(until.saturating_sub(now))
-    }
-
-    fn serve_stale_secs(&self) -> u32 {
-        self.serve_stale_secs.load(Ordering::Relaxed)
     }
 
     /// Whether an answer that was just stored is worth a place in the kernel's maps.

@@ -4,12 +4,16 @@
 //! configuration and its signatures allow. It is then written anew as an entry with a short life
 //! of its own: for so long nobody is asked again, and the kernel does not get it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use resolverd_common::entry::{self, Flags, HEAD_WORDS, Head};
+use resolverd_common::key::Key;
 use resolverd_common::time::{MILLI, SECOND};
 use zerocopy::IntoBytes;
 
+use super::held::{Beside, Held};
+use super::{Cache, Seen, State, name_of};
 use crate::dns::{Answer, Source, rcode};
 
 /// The longest that may be configured, and that flushes are remembered for (RFC 8767 section 5
@@ -24,6 +28,65 @@ pub const RECHECK: Duration = Duration::from_secs(30);
 pub const EDE_STALE: u16 = 3;
 /// RFC 8914 section 4.20.
 pub const EDE_STALE_NXDOMAIN: u16 = 19;
+
+impl Cache {
+    /// Whether there is an answer past its time that may be used (RFC 8767).
+    #[must_use]
+    pub fn has_stale(&self, key: Key, meta: u64, name: &[u64], now: u64) -> bool {
+        let seen = || self.peek(key, meta, name, now);
+        self.serve_stale_secs() > 0 && seen().is_some_and(|seen| seen.state == State::Stale)
+    }
+
+    /// Has the answer past its time used for as long as nobody is to be asked again. One that
+    /// came meanwhile is given in its place. None: it may not be used any more.
+    #[must_use]
+    pub fn use_stale(&self, key: Key, meta: u64, name: &[u64], now: u64) -> Option<Seen> {
+        let mut seen = self.peek(key, meta, name, now)?;
+        let mut words = vec![0; seen.head.len_words()];
+        // Alone: whoever stores an answer holds the other side of this lock, so that none that
+        // comes now is lost to an old one. It is taken once in a while for a name.
+        let flushes = self.flushes.write();
+        let held = self.store.peek(key)?;
+        if !held.is(&seen.held) {
+            drop(flushes);
+            seen = self.peek(key, meta, name, now)?;
+            let good = seen.state == State::Fresh && seen.head.flags.rcode() != rcode::SERVFAIL;
+            return good.then_some(seen);
+        }
+        if seen.state == State::Fresh {
+            return (seen.head.flags.rcode() != rcode::SERVFAIL).then_some(seen);
+        }
+        if seen.state != State::Stale || !flushes.spare(seen.head.stored_at, name_of(name, meta)) {
+            return None;
+        }
+        let until = usable_until(&seen.head, held.stale_secs_max(), self.serve_stale_secs());
+        held.copy_to(&mut words);
+        let (head, stale_secs_max) = renew(&mut words, now, until)?;
+        let round = self.round.load(Ordering::Acquire);
+        let beside = Beside { text: "", round, stale_secs_max, stale: true };
+        let held = Held::new(&words, &beside);
+        self.store.insert(key, held.clone());
+        Some(Seen { held, head, state: State::Fresh })
+    }
+
+    /// How long a client waits where there is an answer past its time.
+    #[must_use]
+    pub fn stale_answer_after(&self) -> Duration {
+        Duration::from_millis(self.stale_answer_after_millis.load(Ordering::Relaxed))
+    }
+
+    /// How much longer than now an answer that is not fresh may be used.
+    #[must_use]
+    pub fn stale_left(&self, seen: &Seen, now: u64) -> Duration {
+        let Seen { held, head, .. } = seen;
+        let until = usable_until(head, held.stale_secs_max(), self.serve_stale_secs());
+        Duration::from_nanos(until.saturating_sub(now))
+    }
+
+    pub(super) fn serve_stale_secs(&self) -> u32 {
+        self.serve_stale_secs.load(Ordering::Relaxed)
+    }
+}
 
 /// Seconds past its life for which an answer's signatures let it be used (RFC 4035 section
 /// 5.3.3): `signed_secs` where the validator says so. A secure one of which nothing is said may

@@ -7,6 +7,7 @@ pub mod client;
 pub mod dump;
 pub mod exporter;
 pub mod notify;
+pub mod printer;
 pub mod reports;
 mod serve;
 pub mod show;
