@@ -75,6 +75,9 @@ pub struct Answer {
     pub ttl_offsets: Vec<u16>,
     /// How long the answer may be used (RFC 2181, RFC 2308); zero: not cached.
     pub life: Duration,
+    /// How long the signatures of a secure answer hold; past its life it is used no longer than
+    /// that (RFC 8767). None: nobody says.
+    pub signed_for: Option<Duration>,
     /// Extended DNS error (RFC 8914), sent only to clients with EDNS.
     pub ede: Option<Ede>,
     /// Who said so.
@@ -121,6 +124,7 @@ impl Answer {
             body: Vec::new(),
             ttl_offsets: Vec::new(),
             life,
+            signed_for: None,
             ede,
             source: Source::Daemon,
         }

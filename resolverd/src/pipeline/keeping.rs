@@ -1,7 +1,9 @@
 //! What is found is kept, published for the kernel, and asked for anew in time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use resolverd_common::entry;
 use resolverd_common::key::Key;
 use resolverd_common::question::Question;
 use tracing::debug;
@@ -39,7 +41,13 @@ impl Shared {
     /// Keeps the entry that stands in `words`, and publishes it if it is worth it.
     pub(super) fn keep(&self, bench: &Bench, key: Key, answer: &Answer, began: Began, now: u64) {
         let text = answer.ede.as_ref().map_or("", |ede| &ede.text);
-        if let Ok(stored) = self.cache.insert(key, &bench.words, text, began.at)
+        // Seconds past its life; an entry's life may be shorter than the answer's.
+        let signed_secs = answer.signed_for.and_then(|signed_for| {
+            let life = entry::head_of(&bench.words)?.life_millis;
+            let past = signed_for.saturating_sub(Duration::from_millis(life.into()));
+            Some(u32::try_from(past.as_secs()).unwrap_or(u32::MAX))
+        });
+        if let Ok(stored) = self.cache.insert_signed(key, &bench.words, text, began.at, signed_secs)
             && self.cache.promotes(&stored, now).is_ok()
         {
             self.publish(key, &stored.held, &bench.words, began.mark);

@@ -248,6 +248,7 @@ impl Zone {
             body: body.octets,
             ttl_offsets: body.ttl_offsets,
             life: Duration::from_secs(life.into()),
+            signed_for: None,
             ede: None,
             source: Source::Local(self.name.clone()),
         }

@@ -259,6 +259,7 @@ fn conclude(
         body: body.octets,
         ttl_offsets: body.ttl_offsets,
         life: Duration::from_secs(life.into()),
+        signed_for: None,
         ede: None,
         source: terms.source.clone(),
     })

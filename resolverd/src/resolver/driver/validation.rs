@@ -68,8 +68,9 @@ impl Shared {
                 reply.authority.retain(|record| judgement.rests_on(record));
                 bound_ttls(&mut reply.answer, policy.now());
                 bound_ttls(&mut reply.authority, policy.now());
+                let signed_for = signed_for(&reply, policy.now());
                 let answer = self.answer(query, settings, Ok(Told { reply, upstream }));
-                secure(answer, ttl)
+                secure(answer, ttl, signed_for)
             }
             Verdict::Insecure(reason) => {
                 let answer = self.answer(query, settings, Ok(Told { reply, upstream }));
@@ -90,7 +91,8 @@ impl Shared {
     fn answer_made(&self, query: &Query, settings: &Settings, made: Synthesised) -> Answer {
         self.metrics.dnssec_synthesised.inc();
         let told = Told { reply: made.reply, upstream: SYNTHESISED.into() };
-        secure(self.answer(query, settings, Ok(told)), made.ttl)
+        // It can be made again for as long as what it is made of holds.
+        secure(self.answer(query, settings, Ok(told)), made.ttl, None)
     }
 
     /// What is bogus is asked for anew by who asks next: the zone may have been mended.
@@ -110,10 +112,21 @@ impl Shared {
 }
 
 /// AD for who asks for it, no longer than what was validated holds.
-fn secure(answer: Answer, ttl: u32) -> Answer {
+fn secure(answer: Answer, ttl: u32, signed_for: Option<Duration>) -> Answer {
     let secure = matches!(answer.rcode, rcode::NOERROR | rcode::NXDOMAIN);
     let life = answer.life.min(Duration::from_secs(ttl.into()));
-    Answer { secure, life, ..answer }
+    Answer { secure, life, signed_for, ..answer }
+}
+
+/// How long from the second `now` on all signatures of a reply hold that was found secure. RFC
+/// 4034 section 3.1.5: serial numbers.
+fn signed_for(reply: &Reply, now: u64) -> Option<Duration> {
+    let records = reply.answer.iter().chain(&reply.authority);
+    let left = records.filter_map(Record::signature).map(|(_, expires)| {
+        let left = expires.wrapping_sub(now as u32).cast_signed();
+        Duration::from_secs(u64::try_from(left).unwrap_or(0))
+    });
+    left.min()
 }
 
 fn bogus(failure: Failure, settings: &Settings) -> Answer {

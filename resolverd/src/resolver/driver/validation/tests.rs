@@ -129,6 +129,8 @@ async fn what_is_secure_says_so_and_its_proofs_come_with_do() {
     let denied = resolver.resolve(query("nothere.nsec3.test.", true)).await;
     assert!(denied.secure && denied.rcode == rcode::NXDOMAIN && denied.counts[1] >= 4);
     assert_eq!(denied.life, Duration::from_secs(300));
+    // Past its life it may be used for as long as its signatures hold.
+    assert!(denied.signed_for.is_some_and(|left| left >= denied.life), "{denied:?}");
     let wild = resolver.resolve(query("x.wild.ed.test.", true)).await;
     assert!(wild.secure && wild.counts[1] == 2, "the proof of the wildcard: {wild:?}");
     assert_eq!(metrics.dnssec_verdicts(DnssecVerdict::Secure).get(), 4);
@@ -168,6 +170,7 @@ async fn what_is_insecure_is_answered_and_says_why_where_that_can_be_mended() {
     ] {
         let answer = resolver.resolve(query(name, false)).await;
         assert!(answer.rcode != rcode::SERVFAIL && !answer.secure, "{name} {answer:?}");
+        assert_eq!(answer.signed_for, None, "{name}");
         assert_eq!(answer.ede.as_ref().map(|ede| ede.code), told, "{name}");
         assert!(answer.ede.is_none_or(|ede| ede.text.is_empty()), "{name}");
     }
@@ -231,4 +234,23 @@ async fn what_cannot_be_fetched_is_a_failure_that_is_tried_again_soon() {
     let answer = resolver.resolve(query("www.nsec.test.", false)).await;
     assert_eq!((answer.rcode, answer.life), (rcode::SERVFAIL, Duration::from_secs(5)));
     assert_eq!(metrics.dnssec_verdicts(DnssecVerdict::Unknown).get(), 1);
+}
+
+#[test]
+fn signatures_hold_until_the_first_of_them_ends() {
+    let signature = |expires: u32| {
+        let mut rdata = vec![0; 20];
+        rdata[8..12].copy_from_slice(&expires.to_be_bytes());
+        Record { owner: Name::root(), rtype: rtype::RRSIG, class: 1, ttl: 1, rdata }
+    };
+    let reply = |expiries: &[u32]| {
+        let answer = expiries.iter().map(|expires| signature(*expires)).collect();
+        Reply { answer, ..Reply::default() }
+    };
+    let hold = |expiries: &[u32], now| signed_for(&reply(expiries), now).map(|d| d.as_secs());
+    assert_eq!(hold(&[], 5), None);
+    assert_eq!(hold(&[100, 70, 90], 50), Some(20));
+    assert_eq!(hold(&[100, 40], 50), Some(0));
+    // Past 2106 the numbers begin anew.
+    assert_eq!(hold(&[10], u64::from(u32::MAX) - 9), Some(20));
 }
