@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use resolverd_common::entry::{self, Flags, HEAD_WORDS, Head, Parts};
 use resolverd_common::key::{Key, Meta, NAME_WORDS, Secret};
 use resolverd_common::question::HEADER_LEN;
-use resolverd_common::time::MILLI;
+use resolverd_common::time::{MILLI, SECOND};
 use zerocopy::IntoBytes;
 
 use super::held::{Held, TEXT_MAX};
@@ -174,19 +174,19 @@ impl<'a> Kept<'a> {
     ///
     /// See [`NotRevived`].
     pub fn revive(&self, origin: u16, now: Moment, desk: &mut Desk) -> Result<Head, NotRevived> {
-        let age_millis = now.wall.saturating_sub(self.stored_at) / MILLI;
-        let left_millis = u64::from(self.life_millis).checked_sub(age_millis);
-        let left_millis = left_millis.filter(|left| *left > 0).ok_or(NotRevived::Expired)?;
+        // By whole seconds, and the one that has begun is over: its life begins `now` and no
+        // earlier, for a flush may have come a moment ago.
+        let age_secs = now.wall.saturating_sub(self.stored_at).div_ceil(SECOND);
+        let age_secs = u32::try_from(age_secs).map_err(|_| NotRevived::Expired)?;
+        let life_millis = self.life_millis.checked_sub(age_secs.saturating_mul(1_000));
+        let life_millis = life_millis.filter(|left| *left > 0).ok_or(NotRevived::Expired)?;
         if !matches!(self.flags.rcode(), rcode::NOERROR | rcode::NXDOMAIN) {
             return Err(NotRevived::Malformed);
         }
         let begins = HEADER_LEN + self.name.len() + 4;
         let ttl_offsets = records::ttl_offsets(self.body, begins, self.counts)
             .map_err(|_| NotRevived::Malformed)?;
-        // The boot clock may be younger than the answer, so the TTLs are aged in place: by whole
-        // seconds, and the rest of the last one is still to come.
-        let age_secs = u32::try_from(age_millis / 1_000).map_err(|_| NotRevived::Expired)?;
-        let begun_millis = age_millis % 1_000;
+        // The boot clock may be younger than the answer, so the TTLs are aged in place.
         desk.body.clear();
         desk.body.extend_from_slice(self.body);
         for offset in &ttl_offsets {
@@ -196,10 +196,8 @@ impl<'a> Kept<'a> {
             ttl.copy_from_slice(&secs.saturating_sub(age_secs).to_be_bytes());
         }
         let kept_flags = Flags::RCODE | Flags::EDE | Flags::DAEMON_ONLY;
-        // At most what it was, and that was at most u32::MAX.
-        let life_millis = (left_millis + begun_millis) as u32;
         let parts = Parts {
-            stored_at: now.boot.saturating_sub(begun_millis * MILLI),
+            stored_at: now.boot,
             meta: self.meta,
             life_millis,
             name: self.name,

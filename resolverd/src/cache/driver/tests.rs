@@ -120,6 +120,24 @@ fn what_ended_meanwhile_is_dropped_and_the_rest_is_older() {
 }
 
 #[test]
+fn what_is_loaded_a_moment_after_a_flush_is_not_taken_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = Shelf::in_folder(dir.path());
+    let cache = cache(4 << 20);
+    (0..5).for_each(|n| store(&cache, n, 300));
+    shelf.save(&cache, POLICY, || true).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    cache.flush(&super::super::Scope::All, || boot_now().0);
+    assert_eq!(load(&shelf, &cache).unwrap().unwrap().taken, 5);
+    // Judged once more, as after any other flush.
+    cache.next_round();
+    for held in cache.all() {
+        assert!(cache.spares(&held, &held.head()));
+    }
+    assert_eq!(load(&shelf, &cache).unwrap().unwrap().left, 5, "they are known");
+}
+
+#[test]
 fn a_bad_file_is_refused_whole_and_with_words() {
     let dir = tempfile::tempdir().unwrap();
     let shelf = Shelf::in_folder(dir.path());
