@@ -16,6 +16,8 @@
 mod certificate;
 mod discovery;
 mod dump;
+mod feeds;
+mod files;
 mod meaning;
 mod operator;
 mod secrets;
@@ -24,6 +26,7 @@ mod shelf;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -31,7 +34,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use resolverd_common::event::PREFETCH;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, level_filters::LevelFilter, warn};
 
@@ -49,6 +52,7 @@ use crate::kernel::{FastPath, Memory, driver, events};
 use crate::log::{self, Log};
 use crate::metrics::{self, Build, Metrics, ReloadResult};
 use crate::pipeline::Pipeline;
+use crate::policy::rpz::Feeds;
 use crate::resolver::{Heard, Resolver};
 use crate::server::addresses::{Interfaces, expand};
 use crate::server::{Certificate, Listening, Server};
@@ -57,6 +61,9 @@ use secrets::Drawn;
 
 /// The state of things is looked at so often: resolv.conf, flushes to forget.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Keys whose files may change while they do not.
+const HOSTS_FILES: &str = "resolve.hosts-files";
+const RPZ: &str = "rpz";
 /// The system's resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -108,6 +115,12 @@ struct Joined {
     shelf: Shelf,
     /// One file at a time.
     saving: Mutex<()>,
+    /// Of the files that the configuration names.
+    files_digest: AtomicU64,
+    /// The policy zones.
+    feeds: Mutex<Arc<Feeds>>,
+    /// One of them has new content.
+    feeds_changed: Arc<Notify>,
     /// One change of configuration at a time.
     changing: tokio::sync::Mutex<()>,
     drawn: Mutex<Drawn>,
@@ -137,9 +150,13 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     let listen = listening.plain.clone();
     let certificate = certificate::load(&config)?;
     certificate::note(&config, certificate.as_ref(), &metrics);
-    let policy = meaning::policy(&config)?;
+    let files = files::read(&config)?;
+    let policy = meaning::policy(&config, &files)?;
     meaning::root_hints(&config)?;
     meaning::dnssec(&config)?;
+    let feeds_changed = Arc::new(Notify::new());
+    let mut feeds = feeds::load(&config, &policy, None, &metrics)?;
+    feeds.start(&feeds_changed);
     let settings = meaning::resolver(&config, &system_resolvers(&listen));
     let resolver = Resolver::new(settings, Arc::clone(&metrics));
     let cache = Cache::new(meaning::cache(&config), Arc::clone(&metrics));
@@ -154,18 +171,23 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         Arc::clone(&metrics),
     ));
 
+    let feeds = Arc::new(feeds);
+    let (rpz, content) = feeds.rpz();
+    pipeline.take_feeds(Arc::clone(&feeds));
+    pipeline.take_rpz(Arc::new(rpz));
     let drawn = Drawn::new(kernel.as_ref().and_then(|kernel| kernel.cookies()), boot_now());
     let cookies = drawn.hold(&config.cookies);
     pipeline.set_cookies(cookies);
     if let Some(kernel) = &kernel {
         // Before the lease: a policy other than the last daemon's makes its entries stale.
-        let acl = meaning::acl(&config)?;
-        let wanted = meaning::fast_path(&config, &acl, listen, cookies);
+        let feeds = (&*pipeline.rpz(), content);
+        let wanted = meaning::fast_path(&config, &pipeline.policy(), feeds, listen, cookies);
         kernel.tell(&wanted, &snapshot)?;
     }
     let shelf = Shelf::in_folder(&config.server.state_dir);
     if config.cache.persist {
-        shelf::load(&shelf, &pipeline, meaning::fingerprint(&config), &metrics).await;
+        let policy = meaning::fingerprint(&pipeline.policy(), content);
+        shelf::load(&shelf, &pipeline, policy, &metrics).await;
     }
     let server = Server::start(
         Arc::clone(&pipeline),
@@ -196,6 +218,9 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         snapshot: watcher.seen.clone(),
         shelf,
         saving: Mutex::default(),
+        files_digest: AtomicU64::new(files.digest),
+        feeds: Mutex::new(feeds),
+        feeds_changed,
         changing: tokio::sync::Mutex::default(),
         drawn: Mutex::new(drawn),
     });
@@ -233,6 +258,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = watcher.changed() => joined.follow_interfaces().await,
+            () = joined.feeds_changed.notified() => joined.take_feeds().await,
             _ = look.tick() => joined.look().await,
         }
     }
@@ -399,21 +425,33 @@ impl Joined {
     fn take_up(&self, config: Config) -> Result<reload::Changes, ConfigError> {
         let old = self.config.load_full();
         let mut changes = reload::changes(&old, &config);
+        // All that can be refused first.
         let certificate = certificate::load(&config)?;
         // Another one may be in the same file.
         let renewed = *self.certificate.lock() != certificate;
         if renewed && !changes.applied.contains(&"server.tls-cert") {
             changes.applied.push("server.tls-cert");
         }
+        let files = files::read(&config)?;
+        let policy = meaning::policy(&config, &files)?;
+        meaning::root_hints(&config)?;
+        meaning::dnssec(&config)?;
+        if files.digest != self.files_digest.swap(files.digest, Ordering::Relaxed)
+            && !changes.applied.contains(&HOSTS_FILES)
+        {
+            changes.applied.push(HOSTS_FILES);
+        }
+        let old_feeds = Arc::clone(&*self.feeds.lock());
+        let mut feeds = feeds::load(&config, &policy, Some(&old_feeds), &self.metrics)?;
+        let (rpz, content) = feeds.rpz();
+        let old_content = old_feeds.rpz().1;
+        if content != old_content && !changes.applied.contains(&RPZ) {
+            changes.applied.push(RPZ);
+        }
         if changes.is_empty() {
             *self.loaded_at.lock() = wall_now();
             return Ok(changes);
         }
-        // All that can be refused first.
-        let policy = meaning::policy(&config)?;
-        meaning::root_hints(&config)?;
-        meaning::dnssec(&config)?;
-        let acl = meaning::acl(&config)?;
         let snapshot = self.snapshot.borrow().clone();
         let listening = listening(&config, &snapshot);
         let listen = listening.plain.clone();
@@ -430,14 +468,25 @@ impl Joined {
         if let Some(kernel) = &self.kernel {
             // The epoch is raised before the new policy answers its first query.
             let cookies = self.drawn.lock().hold(&config.cookies);
-            let wanted = meaning::fast_path(&config, &acl, listen.clone(), cookies);
+            let feeds = (&rpz, content);
+            let wanted = meaning::fast_path(&config, &policy, feeds, listen.clone(), cookies);
             if let Err(error) = kernel.tell(&wanted, &snapshot) {
                 error!(%error, "the kernel path passes everything until it can be told");
                 kernel.end_lease();
             }
         }
         self.pipeline.set_cookies(self.drawn.lock().hold(&config.cookies));
+        feeds.start(&self.feeds_changed);
+        let feeds = Arc::new(feeds);
+        self.pipeline.take_feeds(Arc::clone(&feeds));
+        *self.feeds.lock() = feeds;
+        let same = policy.digest == self.pipeline.policy().digest && content == old_content;
         self.pipeline.reconfigure(policy);
+        if same {
+            self.pipeline.keep_rpz(Arc::new(rpz));
+        } else {
+            self.pipeline.take_rpz(Arc::new(rpz));
+        }
         self.pipeline.cache().reconfigure(meaning::cache(&config));
         self.resolver.reconfigure(meaning::resolver(&config, &system_resolvers(&listen)));
         if old.dnssec != config.dnssec {
@@ -463,11 +512,14 @@ impl Joined {
         if let Err(error) = self.server.relisten(listening) {
             warn!(%error, "addresses not taken up");
         }
-        let (Some(kernel), Ok(acl)) = (&self.kernel, meaning::acl(&config)) else {
+        let Some(kernel) = &self.kernel else {
             return;
         };
+        let content = self.feeds.lock().rpz().1;
+        let feeds = (&*self.pipeline.rpz(), content);
         let cookies = self.drawn.lock().hold(&config.cookies);
-        let wanted = meaning::fast_path(&config, &acl, listen, cookies);
+        let policy = self.pipeline.policy();
+        let wanted = meaning::fast_path(&config, &policy, feeds, listen, cookies);
         if let Err(error) = kernel.tell(&wanted, &snapshot) {
             warn!(%error, "interfaces not taken up");
         }
@@ -511,10 +563,12 @@ impl Joined {
 ///
 /// What only the rooms can find wrong: records of local zones, the certificate.
 pub fn check_report(config: &Config) -> Result<Vec<String>, ConfigError> {
-    meaning::policy(config)?;
+    let policy = meaning::policy(config, &files::read(config)?)?;
     meaning::root_hints(config)?;
     meaning::dnssec(config)?;
     let certificate = certificate::load(config)?;
+    let build = Build { version: "", abi: 0, kernel_path: false };
+    feeds::load(config, &policy, None, &Metrics::new(build))?;
     let mut lines = certificate::report(config, certificate.as_ref());
     lines.extend(driver::report(&config.kernel));
     lines.extend(meaning::open_to_the_world(config));

@@ -27,8 +27,8 @@ use resolverd_common::counters::Cookies;
 use catalogue::*;
 pub use catalogue::{CATALOGUE, Described};
 pub use labels::*;
-use named::{Attachments, Names, Upstreams};
-pub use named::{LABEL_VALUES_MAX, OTHER};
+use named::{Attachments, Names, PolicyZones, Upstreams};
+pub use named::{LABEL_VALUES_MAX, OTHER, RpzMetrics};
 use register::{counter, counters, each, float_gauge, gauge, gauges, histograms, labelled};
 use snapshot::Snapshot;
 
@@ -64,6 +64,9 @@ pub struct Metrics {
     cache_saves: [IntCounter; Saved::COUNT],
     /// Answers that came from a file.
     pub cache_loaded: IntCounter,
+
+    policy_answers: [IntCounter; PolicyRule::COUNT],
+    policy_zones: Mutex<PolicyZones>,
 
     upstreams: Mutex<Upstreams>,
     pub upstream_loops: IntCounter,
@@ -176,6 +179,13 @@ impl Metrics {
             cache_stale_answers: labelled(r, &CACHE_STALE_ANSWERS, StaleCause::ALL, |c| c.as_str()),
             cache_saves: labelled(r, &CACHE_SAVES, Saved::ALL, |s| s.as_str()),
             cache_loaded: counter(r, &CACHE_LOADED),
+            policy_answers: labelled(r, &POLICY_ANSWERS, PolicyRule::ALL, |p| p.as_str()),
+            policy_zones: Mutex::new(PolicyZones {
+                names: Names::default(),
+                rules: gauges(r, &POLICY_RPZ_RULES),
+                serials: gauges(r, &POLICY_RPZ_SERIAL),
+                updates: counters(r, &POLICY_RPZ_UPDATES),
+            }),
             upstreams: Mutex::new(Upstreams {
                 names: Names::default(),
                 handles: HashMap::new(),
@@ -224,6 +234,24 @@ impl Metrics {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .expect("every family was checked when it was registered")
+    }
+
+    // ---- policy ----
+
+    #[must_use]
+    pub fn policy_answers(&self, rule: PolicyRule) -> &IntCounter {
+        &self.policy_answers[rule as usize]
+    }
+
+    /// The handles of a configured policy zone.
+    #[must_use]
+    pub fn policy_zone(&self, zone: &str) -> RpzMetrics {
+        self.policy_zones.lock().handles(zone)
+    }
+
+    /// Forgets policy zones that are no longer configured.
+    pub fn retain_policy_zones(&self, zones: &[&str]) {
+        self.policy_zones.lock().retain(zones);
     }
 
     // ---- server ----
@@ -469,6 +497,7 @@ mod tests {
         metrics.server_connections(Transport::Tls).inc();
         metrics.server_connections_ended(Transport::Quic, Ended::Full).inc();
         metrics.server_http_responses(Transport::H3, HttpStatus::Ok).inc();
+        metrics.policy_zone("rpz.test.").updates(RpzUpdate::Whole).inc();
         let families = metrics.registry.gather();
         let mut names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
         let mut known: Vec<&str> = CATALOGUE.iter().map(|about| about.name).collect();

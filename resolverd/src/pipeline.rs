@@ -1,9 +1,10 @@
 //! The whole way of a query: who asks, what is asked, do we know it, who knows it.
 //!
 //! ```text
-//!   message ─▶ access list ─▶ parser ─▶ cache ─▶ local zones ─▶ resolver ─▶ cache ─▶ kernel
-//!                 │             │         │           │                       │
-//!              refusal       refusal      └───────────┴───── reply ◀──────────┘
+//!   message ─▶ access list ─▶ parser ─▶ cache ─▶ policy ─▶ resolver ─▶ policy ─▶ cache ─▶ kernel
+//!               and view        │         │        │                     │         │
+//!                 │          refusal      └────────┴────── reply ◀───────┴─────────┘
+//!              refusal
 //! ```
 //!
 //! `begin` goes as far as nobody has to be asked; `finish` is the rest. What is found on the way
@@ -11,9 +12,11 @@
 
 mod admission;
 mod bench;
+mod chase;
 mod driver;
 pub mod explain;
 mod keeping;
+pub mod policy;
 mod refusal;
 mod reply;
 pub mod shelf;
@@ -28,29 +31,31 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use resolverd_common::cookie::Secrets;
+use resolverd_common::entry::Head;
 use resolverd_common::key::{self, Key, NAME_WORDS};
-use resolverd_common::limits::RateLimits;
 use resolverd_common::question::{HEADER_LEN, NameWords, Question};
-use resolverd_common::reply::{Limits, question_len};
+use resolverd_common::reply::Limits;
 use tracing::{debug, warn};
 use zerocopy::IntoBytes;
 
-use crate::cache::{Cache, Hit, Scope};
+use crate::cache::{Cache, Held, Hit, Scope};
 use crate::clock::{BootTime, boot_now};
 use crate::dns::records::{self, Record};
 use crate::dns::{Answer, Query, Source, rcode};
 use crate::kernel::FastPath;
-use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, Rcode, StaleCause};
-use crate::policy::acl::{Acl, Verdict};
+use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, PolicyRule, Rcode, StaleCause};
 use crate::policy::limits::{Judged, Limiter};
-use crate::policy::local_zones::{LocalZones, ZoneError, ZoneSpec};
+use crate::policy::rpz::Feeds;
+use crate::policy::{Admission, Rpz, Rules, Said, Verdict};
 use crate::resolver::{Flushed, Resolver};
 use crate::tap::Tap;
 
 use bench::{BENCH, Bench};
+use chase::Noted;
 use driver::Background;
+use policy::{Apart, Outcome};
 use refusal::Refusal;
-use reply::{Said, Words};
+use reply::Words;
 use stale::Found;
 use under_way::{Began, UnderWay};
 use whole::{Ask, Plain};
@@ -102,17 +107,20 @@ pub struct Pending {
     started: BootTime,
     /// For who is told of its answer.
     told: Option<Box<Client>>,
+    /// What a rule for the client makes of it.
+    apart: Option<Box<Apart>>,
 }
 
 /// What can change while the daemon runs, apart from the parts' own settings.
 pub struct Policy {
-    pub acl: Acl,
-    pub zones: LocalZones,
+    pub rules: Rules,
     pub limiter: Limiter,
     /// What our OPT says, and the most that is sent over UDP.
     pub edns_size: u16,
-    /// What `zones` was made of, to see what a change is about.
-    specs: Vec<ZoneSpec>,
+    /// A digest of all of it that is in answers.
+    pub digest: u64,
+    /// A digest of what answers of upstreams are made into.
+    pub answers: u64,
 }
 
 /// Cheap to clone: all clones are one pipeline.
@@ -128,6 +136,8 @@ struct Shared {
     policy: ArcSwap<Policy>,
     /// None: cookies are off.
     cookies: ArcSwapOption<Secrets>,
+    rpz: ArcSwap<Rpz>,
+    feeds: ArcSwapOption<Feeds>,
     under_way: UnderWay,
     background: Background,
     tap: Tap,
@@ -147,9 +157,20 @@ impl Pipeline {
     ) -> Self {
         let policy = ArcSwap::from_pointee(policy);
         let (under_way, background) = (UnderWay::default(), Background::here());
-        let cookies = ArcSwapOption::empty();
-        let shared =
-            Shared { cache, fast, resolver, policy, cookies, under_way, background, tap, metrics };
+        let (rpz, feeds) = (ArcSwap::default(), ArcSwapOption::empty());
+        let shared = Shared {
+            cache,
+            fast,
+            resolver,
+            policy,
+            cookies: ArcSwapOption::empty(),
+            rpz,
+            feeds,
+            under_way,
+            background,
+            tap,
+            metrics,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -165,21 +186,36 @@ impl Pipeline {
         begun
     }
 
-    /// The rest of the way: asks others. `out` is cleared and filled, always with a reply.
+    /// The rest of the way: asks others. `out` is cleared and filled; it stays empty where policy
+    /// has nothing sent.
     pub async fn finish(&self, pending: Pending, out: &mut Vec<u8>) {
-        let Pending { question, query, message, transport, octets_max, started, told } = pending;
+        let Pending { question, query, message, transport, octets_max, started, told, apart } =
+            pending;
         let shared = &self.shared;
-        let found = shared.look_up_in_time(question.key, &query).await;
+        let found = match apart.map(|apart| *apart) {
+            None => match shared.look_up_in_time(question.key, &query).await {
+                Found::Outcome(Outcome::Truncate) if transport != Transport::Udp => {
+                    Found::Outcome(shared.look_up_apart(&query, None).await)
+                }
+                found => found,
+            },
+            Some(Apart::Exempt) => Found::Outcome(shared.look_up_apart(&query, None).await),
+            Some(Apart::Said(said)) => {
+                Found::Outcome(shared.look_up_apart(&query, Some(said)).await)
+            }
+        };
         let limits = shared.policy.load().limits(transport, octets_max);
         let call = Call { message: &message, transport, limits, started };
         out.clear();
         BENCH.with_borrow_mut(|bench| match found {
-            Found::Answer(answer) => {
+            Found::Outcome(Outcome::Answer(answer)) => {
                 shared.say(bench, &call, &question, &query, &answer, out);
                 shared.count(&call, answered_by(&answer.source), out);
             }
+            Found::Outcome(Outcome::Drop) => drop(shared.drop_it()),
+            Found::Outcome(Outcome::Truncate) => drop(shared.truncate(&call, out)),
             Found::Stale(seen) => {
-                let said = Said { words: Words::Held(&seen.held), head: &seen.head };
+                let said = reply::Said { words: Words::Held(&seen.held), head: &seen.head };
                 bench.desk.write(&said, &message, &question, &limits, boot_now().0, out);
                 shared.count(&call, AnsweredBy::Cache, out);
             }
@@ -187,26 +223,6 @@ impl Pipeline {
         if let Some(client) = told {
             shared.tell_answer(&message, &client, started, out);
         }
-    }
-
-    /// Takes over a new policy. What local zones said before is forgotten where they changed.
-    pub fn reconfigure(&self, policy: Policy) {
-        let shared = &self.shared;
-        let new = Arc::new(policy);
-        let old = shared.policy.swap(Arc::clone(&new));
-        let gone = old.specs.iter().filter(|spec| !new.specs.contains(spec));
-        let come = new.specs.iter().filter(|spec| !old.specs.contains(spec));
-        let mut changed: Vec<_> = gone.chain(come).map(|spec| &spec.name).collect();
-        changed.sort_unstable();
-        changed.dedup();
-        if changed.is_empty() {
-            return;
-        }
-        for zone in changed {
-            shared.cache.flush(&Scope::Zone(zone.clone()), || boot_now().0);
-        }
-        shared.fast.raise_epoch();
-        shared.cache.next_round();
     }
 
     /// What cookies are made and checked with from now on; `None`: they are off.
@@ -298,16 +314,23 @@ impl Shared {
         let transport = client.transport;
         let limits = policy.limits(transport, u16::MAX);
         let mut call = Call { message, transport, limits, started: now };
-        if policy.acl.verdict(client.addr.ip()) == Verdict::Refuse {
+        // A primary need not be a client.
+        if is_notification(message) && self.heard(client, message, out) {
+            self.count(&call, AnsweredBy::Daemon, out);
+            return Begun::Reply;
+        }
+        let Admission { verdict, view } = policy.rules.admit(client.addr.ip(), client.way());
+        if verdict == Verdict::Refuse {
+            self.metrics.policy_answers(PolicyRule::Acl).inc();
             return match self.judge(&policy, &mut call, client, false) {
                 Judged::Drop => Begun::Drop,
                 _ => self.refuse(&call, &not_served(message), out),
             };
         }
-        let plainly = bench.read(message, self.fast.secret()).is_ok();
+        let plainly = bench.read(message, view, self.fast.secret()).is_ok();
         let whole = if plainly { None } else { Some(whole::read(message)) };
         if let Some(Ok(plain)) = &whole
-            && let Err(reason) = bench.read(plain.message(), self.fast.secret())
+            && let Err(reason) = bench.read(plain.message(), view, self.fast.secret())
         {
             debug!(?reason, "the plain form of a query is none");
             return self.refuse(&call, &whole::glance(message), out);
@@ -325,8 +348,17 @@ impl Shared {
             }
             _ => {}
         }
+        let rpz = self.rpz.load();
+        if judged != Judged::Slip
+            && rpz.knows(view, client.addr.ip())
+            && let Some(query) = bench.query(Ask::Data)
+            && let Some(apart) = self.apart(&policy, &rpz, client.addr.ip(), &query)
+        {
+            // Before the cache, which has what others are answered, and beside it.
+            return self.begin_apart(bench, &call, query, apart, out);
+        }
         if let Some(hit) = self.find(bench, now.0) {
-            let said = Said { words: Words::Held(&hit.held), head: &hit.head };
+            let said = reply::Said { words: Words::Held(&hit.held), head: &hit.head };
             bench.desk.write(&said, message, &bench.question, &call.limits, now.0, out);
             let rcode = Rcode::from_wire(hit.head.flags.rcode().into());
             self.observe(&call, AnsweredBy::Cache, rcode);
@@ -343,25 +375,26 @@ impl Shared {
             Some(query) if !self.resolver.is_own_probe(&query.name) => query,
             _ => return self.refuse(&call, &whole::glance(message).with(rcode::REFUSED), out),
         };
-        if let Some(answer) = policy.zones.answer(&query) {
-            let began = Began { at: now.0, mark: self.fast.mark() };
-            self.say(bench, &call, &question, &query, &answer, out);
-            self.keep(bench, question.key, &answer, began, now.0);
-            self.count(&call, AnsweredBy::Local, out);
-            return Begun::Reply;
+        match self.decide(&policy, &rpz, &query, Noted::No) {
+            Some(Said::Answer(answer)) => {
+                let began = Began { at: now.0, mark: self.fast.mark() };
+                self.say(bench, &call, &question, &query, &answer, out);
+                self.keep(bench, question.key, &answer, began, now.0);
+                self.count(&call, answered_by(&answer.source), out);
+                Begun::Reply
+            }
+            Some(Said::Drop) => self.drop_it(),
+            Some(Said::Truncate) if !call.limits.stream => self.truncate(&call, out),
+            Some(Said::Truncate) => self.pending(bench, &call, query, Some(Apart::Exempt)),
+            Some(Said::Alias(_)) | None if judged == Judged::Slip => {
+                // Nobody is asked for who asks too much.
+                let empty = Answer::empty(rcode::NOERROR, Duration::ZERO, None);
+                self.say(bench, &call, &question, &query, &empty, out);
+                self.count(&call, AnsweredBy::Daemon, out);
+                Begun::Reply
+            }
+            Some(Said::Alias(_)) | None => self.pending(bench, &call, query, None),
         }
-        if judged == Judged::Slip {
-            // Nobody is asked for who asks too much.
-            let empty = Answer::empty(rcode::NOERROR, Duration::ZERO, None);
-            self.say(bench, &call, &question, &query, &empty, out);
-            self.count(&call, AnsweredBy::Daemon, out);
-            return Begun::Reply;
-        }
-        let message = message[..HEADER_LEN + question_len(question.name_len)].into();
-        let octets_max = call.limits.message_max;
-        let told = None;
-        let started = now;
-        Begun::Pending(Pending { question, query, message, transport, octets_max, started, told })
     }
 
     /// Answers what is no plain question for data: everything there is, or nothing but what we
@@ -377,8 +410,20 @@ impl Shared {
         let refuse = |out| self.refuse(call, &whole::glance(call.message), out);
         let Some(query) = bench.query(plain.ask) else { return refuse(out) };
         // RFC 8482 section 4.2 where we recurse; without RD only what is ours.
-        let answer = policy.zones.answer(&query);
-        let answer = answer.or_else(|| plain.recursion_desired.then(|| minimal_any(&query)));
+        let recurses = plain.recursion_desired;
+        let said = match recurses {
+            true => self.decide(policy, &self.rpz.load(), &query, Noted::No),
+            false => policy.rules.local(&query).map(|ruling| ruling.said),
+        };
+        let answer = match said {
+            Some(Said::Answer(answer)) => Some(answer),
+            Some(Said::Drop) => return self.drop_it(),
+            Some(Said::Truncate) if !call.limits.stream => return self.truncate(call, out),
+            // As far as it is known here.
+            Some(Said::Alias(alias)) => alias.alone(&query.name).ok(),
+            Some(Said::Truncate) | None => None,
+        };
+        let answer = answer.or_else(|| recurses.then(|| minimal_any(&query)));
         let Some(answer) = answer else {
             let refusal = whole::glance(call.message).with(rcode::REFUSED);
             return self.refuse(call, &refusal, out);
@@ -395,7 +440,12 @@ impl Shared {
 
     fn find(&self, bench: &Bench, now: u64) -> Option<Hit> {
         let Question { key, meta, .. } = bench.question;
-        self.cache.find(key, meta, &bench.name, now)
+        // An entry from before a change of policy is held against the new one, once.
+        let judge = |held: &Held, head: &Head| {
+            let query = bench.query(Ask::Data);
+            query.is_some_and(|query| self.passes(&query, held, head, now))
+        };
+        self.cache.find_judged(key, meta, &bench.name, now, judge)
     }
 
     /// Writes an answer down as an entry, and the reply from that. The entry is left in `words`.
@@ -421,7 +471,7 @@ impl Shared {
             self.cache.build(query, &failure, now, words)
         });
         if let Ok(head) = head {
-            let said = Said { words: Words::Built(words, text), head: &head };
+            let said = reply::Said { words: Words::Built(words, text), head: &head };
             desk.write(&said, call.message, question, &call.limits, now, out);
             self.note_cut(call, question, out);
         }
@@ -460,20 +510,6 @@ impl Shared {
 }
 
 impl Policy {
-    /// # Errors
-    ///
-    /// What is wrong with a zone.
-    pub fn build(acl: Acl, zones: Vec<ZoneSpec>, edns_size: u16) -> Result<Self, ZoneError> {
-        let limiter = Limiter::new(RateLimits::default(), Vec::new());
-        Ok(Self { acl, zones: LocalZones::build(&zones)?, limiter, edns_size, specs: zones })
-    }
-
-    /// With limits on what clients are sent over UDP.
-    #[must_use]
-    pub fn limited(self, limiter: Limiter) -> Self {
-        Self { limiter, ..self }
-    }
-
     fn limits(&self, transport: Transport, octets_max: u16) -> Limits {
         let stream = transport != Transport::Udp;
         Limits { edns_size: self.edns_size, message_max: octets_max, stream }
@@ -511,6 +547,11 @@ fn is_no_query(message: &[u8]) -> Option<Dropped> {
     }
 }
 
+/// Whether a message says that there is something new in a zone (RFC 1996).
+fn is_notification(message: &[u8]) -> bool {
+    message[2] & 0x78 == NOTIFY << 3
+}
+
 /// For clients that the access list keeps out.
 fn not_served(message: &[u8]) -> Refusal {
     let refusal = whole::glance(message).with(rcode::REFUSED);
@@ -539,7 +580,7 @@ fn minimal_any(query: &Query) -> Answer {
 
 const fn answered_by(source: &Source) -> AnsweredBy {
     match source {
-        Source::Local(_) => AnsweredBy::Local,
+        Source::Local(_) | Source::Rpz(_) => AnsweredBy::Local,
         Source::Upstream(_) => AnsweredBy::Upstream,
         Source::Daemon => AnsweredBy::Daemon,
     }
@@ -561,9 +602,7 @@ fn flushed(scope: &Scope) -> Flushed {
     }
 }
 
-/// Everybody's view: others come with `[[view]]`.
-const VIEW: u16 = 0;
-
+const NOTIFY: u8 = 4;
 const HINFO: u16 = 13;
 
 /// How long who asked for everything may believe that there is nothing to see.

@@ -9,6 +9,7 @@
 //! one by one, which are the kernel rung's, and a real systemd, which is `cargo xtask lab
 //! systemd`'s.
 
+mod beside_unbound;
 mod encrypted;
 mod first_light;
 mod flushing;
@@ -16,6 +17,7 @@ mod forwarding;
 mod keeping;
 mod load;
 mod operator;
+mod policy;
 mod prefetch;
 mod promotion;
 mod recursion;

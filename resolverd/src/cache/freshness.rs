@@ -35,6 +35,8 @@ pub struct Flushes {
     list: Vec<Flush>,
     /// Everything from then or before is gone.
     all_at: Option<u64>,
+    /// What was looked for then or before is not kept; what was kept by then stays.
+    keep_from: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +87,17 @@ impl Flushes {
                         flush.name.as_wire() == name
                     }
             })
+    }
+
+    /// From now on nothing is kept that was looked for by `now`.
+    pub fn keep_from(&mut self, now: u64) {
+        self.keep_from = Some(now);
+    }
+
+    /// Whether an answer that was looked for from `since` on may be kept.
+    #[must_use]
+    pub fn keeps(&self, since: u64) -> bool {
+        self.keep_from.is_none_or(|at| since > at)
     }
 
     fn all(&mut self, now: u64) {

@@ -11,6 +11,7 @@
 //! is next asked for. Rounds number the changes of that list: an entry that carries the current
 //! one was judged already. Times are nanoseconds of the boot clock, as in the entries.
 
+mod again;
 pub mod driver;
 pub mod file;
 pub mod freshness;
@@ -168,6 +169,20 @@ impl Cache {
     /// The answer to a question, if there is a good one. `name` is lower-cased and zero-padded.
     #[must_use]
     pub fn find(&self, key: Key, meta: u64, name: &[u64], now: u64) -> Option<Hit> {
+        self.find_judged(key, meta, name, now, |_, _| true)
+    }
+
+    /// The same, where `judge` has a word on an entry that is asked for the first time in a
+    /// round: one that does not pass is as if it were not there.
+    #[must_use]
+    pub fn find_judged(
+        &self,
+        key: Key,
+        meta: u64,
+        name: &[u64],
+        now: u64,
+        judge: impl FnOnce(&Held, &Head) -> bool,
+    ) -> Option<Hit> {
         let held = self.store.get(key)?;
         let head = held.head();
         if head.meta != meta || !head.is_fresh(now) {
@@ -183,7 +198,7 @@ impl Cache {
         let mut publish = false;
         let round = self.round.load(Ordering::Acquire);
         if held.round() != round {
-            if !self.is_spared(&head, name) {
+            if !self.is_spared(&head, name) || !judge(&held, &head) {
                 return None;
             }
             publish = held.judged(round);
@@ -307,7 +322,7 @@ impl Cache {
         // Until it is in: a flush comes before, and this answer is too old, or after, and finds
         // it there.
         let flushes = self.flushes.read();
-        if !flushes.spare(since, name) {
+        if !flushes.spare(since, name) || !flushes.keeps(since) {
             return Err(NotStored::Flushed);
         }
         let held = Held::new(
@@ -353,6 +368,14 @@ impl Cache {
         let overflow = flushes.add(scope, clock());
         self.next_round();
         overflow
+    }
+
+    /// Has every entry judged once more, by rules that hold from now on. What was looked for
+    /// under the rules before is not kept.
+    pub fn judge_anew(&self, clock: impl FnOnce() -> u64) {
+        let mut flushes = self.flushes.write();
+        flushes.keep_from(clock());
+        self.next_round();
     }
 
     /// Has every entry judged once more when it is next asked for, and published again if it

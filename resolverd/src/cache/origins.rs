@@ -92,6 +92,7 @@ fn label(source: &Source) -> Option<String> {
         Source::Daemon => None,
         Source::Upstream(name) => Some(format!("upstream {name}")),
         Source::Local(zone) => Some(format!("zone {zone}")),
+        Source::Rpz(zone) => Some(format!("rpz {zone}")),
     }
 }
 

@@ -3,6 +3,9 @@
 //! Pure. Goes on after a problem, so that one look at a file finds all of them; the stand-ins
 //! that `reader.rs` gives then never leave this file.
 
+mod rpz;
+mod rules;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,14 +17,13 @@ use toml::Spanned;
 use super::doors::{self, is_listened};
 use super::overlay::Source;
 use super::reader::Reader;
-use super::recursion::{self, Delegated};
+use super::recursion;
 use super::spec::{self, Number, Spec, Text};
 use super::values;
 use super::{
     Acl, AnchorFile, Cache, Config, Control, Cookies, Dnssec, Dnstap, DnstapReceiver, DnstapText,
     Kernel, KernelMode, Log, LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem, Protocol,
-    Queries, QueryTarget, RateLimit, Record, Resolve, ResolveMode, Upstream, UpstreamFrom,
-    Validate, Zone, ZoneKind,
+    Queries, QueryTarget, RateLimit, Resolve, ResolveMode, Upstream, UpstreamFrom, Validate,
 };
 
 /// What `spec` means. `state_dir` takes the place of the default one, not of a written one.
@@ -33,7 +35,7 @@ pub fn of(
     let mut reader = Reader { source, problems: Vec::new() };
     let r = &mut reader;
     let resolve = resolve(r, &spec.resolve);
-    let (zones, delegated) = zones(r, &spec.zone, resolve.mode);
+    let (zones, delegated) = rules::zones(r, &spec.zone, &spec.view, resolve.mode);
     let config = Config {
         file: source.file.to_owned(),
         server: doors::server(r, &spec.server, state_dir),
@@ -44,6 +46,9 @@ pub fn of(
         upstreams: upstreams(r, &spec.upstream),
         zones,
         delegated,
+        views: rules::views(r, &spec.view),
+        dns64: rules::dns64(r, &spec.dns64),
+        rpz: rpz::zones(r, &spec.rpz, &spec.view),
         acl: acl(r, &spec.acl),
         cookies: cookies(r, &spec.cookies),
         rate_limit: rate_limit(r, &spec.rate_limit),
@@ -166,6 +171,18 @@ fn resolve(r: &mut Reader<'_>, spec: &spec::Resolve) -> Resolve {
         ) as usize,
         edns_size: r.number("resolve.edns-size", &spec.edns_size, 512..=4096) as u16,
         recursion: recursion::recursion(r, spec),
+        builtin_zones: spec.builtin_zones,
+        hosts_files: rules::hosts_files(r, &spec.hosts_files),
+        private_addresses: {
+            r.at_most("resolve.private-addresses", &spec.private_addresses, PREFIXES_MAX);
+            let texts = spec.private_addresses.get_ref();
+            r.each_once("resolve.private-addresses", texts, values::prefix)
+        },
+        private_domains: {
+            r.at_most("resolve.private-domains", &spec.private_domains, UPSTREAM_ZONES_MAX);
+            let texts = spec.private_domains.get_ref();
+            r.each_once("resolve.private-domains", texts, values::zone)
+        },
     }
 }
 
@@ -246,73 +263,6 @@ fn protocol(r: &mut Reader<'_>, text: &Text) -> Protocol {
         return Protocol::Udp;
     }
     r.one_of("upstream.protocol", text, &[("udp", Protocol::Udp)])
-}
-
-fn zones(
-    r: &mut Reader<'_>,
-    written: &[Spanned<spec::Zone>],
-    mode: ResolveMode,
-) -> (Vec<Zone>, Vec<Delegated>) {
-    if let Some(one_too_many) = written.get(ZONES_MAX) {
-        r.too_many(one_too_many.span(), "[[zone]]", ZONES_MAX);
-    }
-    let kinds = [
-        ("static", ZoneKind::Static),
-        ("transparent", ZoneKind::Transparent),
-        ("always-nxdomain", ZoneKind::AlwaysNxdomain),
-        ("refuse", ZoneKind::Refuse),
-    ];
-    let mut names = HashSet::new();
-    let (mut zones, mut elsewhere) = (Vec::new(), Vec::new());
-    let mut records_seen = 0;
-    for zone in written.iter().take(ZONES_MAX) {
-        let (span, at) = (zone.span(), r.source.position(&zone.span()));
-        let zone = zone.get_ref();
-        let kind = zone.kind.as_ref().map(|kind| r.one_of("zone.kind", kind, &kinds));
-        records_seen += zone.records.len();
-        if records_seen > RECORDS_MAX {
-            r.too_many(zone.name.span(), "records", RECORDS_MAX);
-            break;
-        }
-        if let (Some(ZoneKind::AlwaysNxdomain | ZoneKind::Refuse), Some(record), Some(written)) =
-            (kind, zone.records.first(), &zone.kind)
-        {
-            r.refuse(
-                record.span(),
-                format!(
-                    "a zone of kind \"{}\" has no records; write `kind = \"static\"` instead, \
-                     or remove them",
-                    written.get_ref()
-                ),
-            );
-        }
-        let name = r.value("zone.name", &zone.name, values::zone);
-        let is_elsewhere = zone.mode.is_some();
-        elsewhere.extend(recursion::delegated(r, zone, name.clone(), mode));
-        let Some(name) = name else { continue };
-        if !names.insert(name.clone()) {
-            r.refuse(
-                zone.name.span(),
-                format!(
-                    "a second zone is named `{name}`; write all its records below one `[[zone]]` \
-                     instead"
-                ),
-            );
-        }
-        if is_elsewhere {
-            continue;
-        }
-        let Some(kind) = kind else {
-            r.refuse(span, format!("this `zone` has no `kind`; {}", KIND_MISSING));
-            continue;
-        };
-        let records = zone.records.iter().map(|record| Record {
-            text: record.get_ref().clone(),
-            at: r.source.position(&record.span()),
-        });
-        zones.push(Zone { name, kind, records: records.collect(), at });
-    }
-    (zones, elsewhere)
 }
 
 fn acl(r: &mut Reader<'_>, spec: &spec::Acl) -> Acl {
@@ -520,10 +470,6 @@ const NEGATIVE_ANCHORS_MAX: usize = 1_024;
 /// Each is probed when it is down.
 const UPSTREAMS_MAX: usize = 256;
 const UPSTREAM_ZONES_MAX: usize = 10_000;
-/// Long lists of names are for response policy zones, when they come.
-const ZONES_MAX: usize = 10_000;
-/// Records of all zones together.
-const RECORDS_MAX: usize = 100_000;
 /// Of one list; the kernel's map holds both.
 const PREFIXES_MAX: usize = 10_000;
 /// The one in use, and one that takes its place or had it.

@@ -10,6 +10,7 @@ mod overlay;
 mod reader;
 mod recursion;
 pub mod reload;
+mod rules;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,9 @@ use ipnet::IpNet;
 
 pub use overlay::DEFAULTS;
 pub use recursion::{Delegated, Delegation, Recursion, RootHints};
+pub use rules::{
+    Access, Dns64, Override, Reason, Rpz, RpzFrom, Tsig, TsigAlgorithm, View, Way, ZoneKind,
+};
 pub use values::{show_duration, show_size};
 
 /// What the daemon is to do. Durations are whole `Duration`s, sizes are octets.
@@ -41,6 +45,9 @@ pub struct Config {
     pub zones: Vec<Zone>,
     /// Zones that named servers are asked for.
     pub delegated: Vec<Delegated>,
+    pub views: Vec<View>,
+    pub dns64: Option<Dns64>,
+    pub rpz: Vec<Rpz>,
     pub acl: Acl,
     pub cookies: Cookies,
     pub rate_limit: RateLimit,
@@ -167,6 +174,14 @@ pub struct Resolve {
     /// What our OPT says to upstreams. 512 to 4096.
     pub edns_size: u16,
     pub recursion: Recursion,
+    /// Whether zones that nobody should be asked about are answered here.
+    pub builtin_zones: bool,
+    /// Files in the form of `/etc/hosts`.
+    pub hosts_files: Vec<PathBuf>,
+    /// Addresses that names of others may not have.
+    pub private_addresses: Vec<IpNet>,
+    /// Names that may have them all the same: absolute, lower-cased.
+    pub private_domains: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,25 +248,17 @@ pub enum Protocol {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Zone {
-    /// Absolute, lower-cased, with the last dot; unique among zones.
+    /// Absolute, lower-cased, with the last dot; unique among the zones of a view.
     pub name: String,
     pub kind: ZoneKind,
     /// Records as written, owners relative to the zone; `policy` parses them.
     pub records: Vec<Record>,
+    /// Names of the views whose clients see it. Empty: everybody does.
+    pub views: Vec<String>,
+    /// Each answer of it is told at level `debug`.
+    pub log: bool,
     /// Where its table stands in the file.
     pub at: Position,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ZoneKind {
-    /// Answered from its records alone.
-    Static,
-    /// Answered from its records where it has the name; other names are resolved.
-    Transparent,
-    /// Every name in it does not exist.
-    AlwaysNxdomain,
-    /// Every question about it is refused.
-    Refuse,
 }
 
 /// One record of a zone, in presentation format.

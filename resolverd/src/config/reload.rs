@@ -144,6 +144,12 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("resolve.background-queries", Now, |a, b| {
         a.resolve.recursion.background_queries != b.resolve.recursion.background_queries
     }),
+    ("resolve.builtin-zones", Now, |a, b| a.resolve.builtin_zones != b.resolve.builtin_zones),
+    ("resolve.hosts-files", Now, |a, b| a.resolve.hosts_files != b.resolve.hosts_files),
+    ("resolve.private-addresses", Now, |a, b| {
+        a.resolve.private_addresses != b.resolve.private_addresses
+    }),
+    ("resolve.private-domains", Now, |a, b| a.resolve.private_domains != b.resolve.private_domains),
     ("dnssec.validate", Now, |a, b| a.dnssec.validate != b.dnssec.validate),
     ("dnssec.trust-anchor-files", Now, |a, b| {
         a.dnssec.trust_anchor_files != b.dnssec.trust_anchor_files
@@ -154,6 +160,17 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("dnssec.now", Now, |a, b| a.dnssec.now != b.dnssec.now),
     ("upstream", Now, |a, b| a.upstreams != b.upstreams),
     ("zone", Now, |a, b| a.zones != b.zones || a.delegated != b.delegated),
+    ("view", Now, |a, b| a.views != b.views),
+    ("dns64.prefix", Now, |a, b| {
+        a.dns64.as_ref().map(|d| d.prefix) != b.dns64.as_ref().map(|d| d.prefix)
+    }),
+    ("dns64.exclude", Now, |a, b| {
+        a.dns64.as_ref().map(|d| &d.exclude) != b.dns64.as_ref().map(|d| &d.exclude)
+    }),
+    ("dns64.exclude-a", Now, |a, b| {
+        a.dns64.as_ref().map(|d| &d.exclude_a) != b.dns64.as_ref().map(|d| &d.exclude_a)
+    }),
+    ("rpz", Now, |a, b| a.rpz != b.rpz),
     ("acl.allow", Now, |a, b| a.acl.allow != b.acl.allow),
     ("acl.deny", Now, |a, b| a.acl.deny != b.acl.deny),
     ("cookies.enabled", Now, |a, b| a.cookies.enabled != b.cookies.enabled),

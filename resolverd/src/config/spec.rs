@@ -28,6 +28,11 @@ pub struct Spec {
     pub upstream: Vec<Spanned<Upstream>>,
     #[serde(default)]
     pub zone: Vec<Spanned<Zone>>,
+    #[serde(default)]
+    pub view: Vec<Spanned<View>>,
+    pub dns64: Dns64,
+    #[serde(default)]
+    pub rpz: Vec<Spanned<Rpz>>,
     pub acl: Acl,
     pub cookies: Cookies,
     pub rate_limit: RateLimit,
@@ -113,6 +118,35 @@ pub struct Resolve {
     pub query_source: Spanned<Vec<Text>>,
     pub allow_server: Spanned<Vec<Text>>,
     pub background_queries: bool,
+    pub builtin_zones: bool,
+    pub hosts_files: Spanned<Vec<Text>>,
+    pub private_addresses: Spanned<Vec<Text>>,
+    pub private_domains: Spanned<Vec<Text>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Dns64 {
+    pub prefix: Text,
+    pub exclude: Spanned<Vec<Text>>,
+    pub exclude_a: Spanned<Vec<Text>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Rpz {
+    pub zone: Text,
+    pub file: Option<Text>,
+    pub primaries: Option<Spanned<Vec<Text>>>,
+    pub tsig_name: Option<Text>,
+    pub tsig_algorithm: Option<Text>,
+    pub tsig_secret_file: Option<Text>,
+    pub notify_from: Option<Spanned<Vec<Text>>>,
+    pub policy: Option<Text>,
+    pub reason: Option<Text>,
+    #[serde(default)]
+    pub log: bool,
+    pub views: Option<Spanned<Vec<Text>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,6 +177,18 @@ pub struct Zone {
     pub upstreams: Option<Spanned<Vec<Text>>>,
     #[serde(default)]
     pub records: Vec<Text>,
+    pub views: Option<Spanned<Vec<Text>>>,
+    #[serde(default)]
+    pub log: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct View {
+    pub name: Text,
+    pub clients: Spanned<Vec<Text>>,
+    pub transports: Option<Spanned<Vec<Text>>>,
+    pub access: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -231,6 +277,9 @@ pub fn sections() -> Vec<Section> {
         section::<Dnssec>("dnssec", false),
         section::<Upstream>("upstream", true),
         section::<Zone>("zone", true),
+        section::<View>("view", true),
+        section::<Dns64>("dns64", false),
+        section::<Rpz>("rpz", true),
         section::<Acl>("acl", false),
         section::<Cookies>("cookies", false),
         section::<RateLimit>("rate-limit", false),
@@ -260,13 +309,29 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
     ("zone", "mode", "\"forward\""),
     ("zone", "upstreams", "[\"192.0.2.1:53\"]"),
     ("zone", "records", "[\"printer 300 IN A 192.0.2.7\"]"),
+    ("zone", "views", "[\"guests\"]"),
+    ("zone", "log", "true"),
+    ("view", "name", "\"guests\""),
+    ("view", "clients", "[\"10.9.0.0/16\"]"),
+    ("view", "transports", "[\"udp\", \"tcp\"]"),
+    ("view", "access", "\"acl\""),
+    ("rpz", "zone", "\"rpz.example.\""),
+    ("rpz", "file", "\"/etc/resolverd/rpz.example.zone\""),
+    ("rpz", "primaries", "[\"192.0.2.1:53\"]"),
+    ("rpz", "tsig-name", "\"transfer.example.\""),
+    ("rpz", "tsig-algorithm", "\"hmac-sha256\""),
+    ("rpz", "tsig-secret-file", "\"/etc/resolverd/transfer.key\""),
+    ("rpz", "notify-from", "[\"192.0.2.1\"]"),
+    ("rpz", "policy", "\"given\""),
+    ("rpz", "reason", "\"blocked\""),
+    ("rpz", "log", "true"),
+    ("rpz", "views", "[\"guests\"]"),
 ];
 
 /// Sections and keys whose names are fixed already and whose work is still to be done. An
 /// empty key stands for the whole section.
 pub const LATER: &[(&str, &str, &str)] = &[
     ("server", "clock", "test rigs"),
-    ("resolve", "builtin-zones", "built-in local zones"),
     ("upstream", "server-name", TRANSPORTS),
     ("upstream", "pins", TRANSPORTS),
     ("zone", "agree", AGREEMENT),
@@ -284,8 +349,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("control", "dashboard", "the dashboard"),
     ("dnssec", "rfc5011", "RFC 5011"),
     ("dnssec", "anchor-signalling", "RFC 8145"),
-    ("view", "", "views"),
-    ("rpz", "", "response policy zones"),
     ("certificates", "", CERTIFICATES),
     ("cluster", "", AGREEMENT),
     ("analytics", "", "analytics"),

@@ -63,6 +63,9 @@ fn the_defaults_are_what_the_documents_say() {
     assert!(recursion.case_randomisation && recursion.background_queries);
     assert!(recursion.query_source.is_empty() && recursion.allow_server.is_empty());
     assert!(config.upstreams.is_empty() && config.zones.is_empty());
+    assert!(config.views.is_empty() && config.rpz.is_empty() && config.dns64.is_none());
+    assert!(config.resolve.builtin_zones && config.resolve.hosts_files.is_empty());
+    assert!(config.resolve.private_addresses.is_empty());
     assert_eq!(config.acl.allow, ["127.0.0.0/8", "::1/128"].map(|p| p.parse().unwrap()));
     assert!(config.acl.deny.is_empty());
     assert!(config.cookies.enabled && config.cookies.secrets.is_empty());
@@ -132,6 +135,9 @@ fn the_commented_examples_of_the_defaults_are_taken() {
     assert_eq!(config.kernel.entries, [65536, 8192, 4096, 1024]);
     assert_eq!(config.upstreams[0].name, "office");
     assert_eq!(config.zones[0].records[0].text, "printer 300 IN A 192.0.2.7");
+    assert_eq!(config.zones[0].views, ["guests"]);
+    assert_eq!((config.views[0].name.as_str(), config.views[0].access), ("guests", Access::Acl));
+    assert_eq!(config.rpz[0].policy, Override::Given);
 }
 
 #[test]

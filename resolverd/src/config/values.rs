@@ -8,9 +8,9 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
-use super::{DnstapMessage, Listen, QueryTarget};
+use super::{DnstapMessage, Listen, Override, QueryTarget};
 
 /// Why a value is refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -380,6 +380,48 @@ pub fn cookie_secret(text: &str) -> Result<String, Refusal> {
         "a secret has 32 hexadecimal digits (RFC 9018 section 4)",
         "the output of `openssl rand -hex 16`",
     )
+}
+
+/// A prefix that IPv4 addresses are mapped into (RFC 6052 section 2.2).
+pub fn dns64_prefix(text: &str) -> Result<Ipv6Net, Refusal> {
+    let IpNet::V6(net) = prefix(text)? else {
+        return refuse(format!("`{text}` is not a prefix of IPv6"), "\"64:ff9b::/96\"");
+    };
+    if [32, 40, 48, 56, 64, 96].contains(&net.prefix_len()) {
+        Ok(net)
+    } else {
+        refuse(
+            format!("`{text}` has a length that is none of 32, 40, 48, 56, 64, 96 (RFC 6052)"),
+            "\"64:ff9b::/96\"",
+        )
+    }
+}
+
+/// What is done in place of what a policy zone says.
+pub fn rpz_policy(text: &str) -> Result<Override, Refusal> {
+    if let Some(target) = text.strip_prefix("cname ") {
+        let name = zone(target.trim())?;
+        return match name.parse() {
+            Ok(name) => Ok(Override::Cname(name)),
+            Err(_) => refuse(format!("`{target}` is not a domain name"), "\"nxdomain\""),
+        };
+    }
+    Ok(match text {
+        "given" => Override::Given,
+        "nxdomain" => Override::Nxdomain,
+        "nodata" => Override::Nodata,
+        "passthru" => Override::Passthru,
+        "drop" => Override::Drop,
+        "tcp-only" => Override::TcpOnly,
+        "disabled" => Override::Disabled,
+        _ => {
+            return refuse(
+                format!("`{text}` is no policy"),
+                "\"given\", \"nxdomain\", \"nodata\", \"passthru\", \"drop\", \"tcp-only\", \
+                 \"disabled\" or \"cname NAME\"",
+            );
+        }
+    })
 }
 
 /// A domain name, made absolute and lower-case.

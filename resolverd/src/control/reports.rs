@@ -125,6 +125,9 @@ pub struct ExplainReport {
     /// The local zone that decides, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// The rule of policy that decides, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// The upstreams that would be asked, best first.
     pub upstreams: Vec<String>,
     /// One sentence.

@@ -106,6 +106,9 @@ pub fn explain(report: &ExplainReport) -> String {
     if let Some(zone) = &report.zone {
         let _ = writeln!(out, "  zone     {zone}");
     }
+    if let Some(rule) = &report.rule {
+        let _ = writeln!(out, "  rule     {rule}");
+    }
     for entry in &report.cache {
         let _ = writeln!(out, "  cache    {}", cache_entry(entry));
         for record in &entry.records {

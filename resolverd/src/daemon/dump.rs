@@ -133,6 +133,8 @@ pub fn load(joined: &Joined, octets: &[u8], foreign: bool) -> Result<LoadReport,
         };
         *count += 1;
     }
+    // What others were told by their rules is held against ours.
+    joined.pipeline.cache().next_round();
     joined.metrics.cache_loaded.inc_by(report.taken);
     Ok(report)
 }

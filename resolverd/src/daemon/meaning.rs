@@ -7,49 +7,89 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use resolverd_common::cookie::Secrets;
 use resolverd_common::limits::RateLimits;
+use resolverd_common::settings::Source;
 use resolverd_common::time::SECOND;
 
+use super::files::Files;
 use crate::config::{
-    AnchorFile, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText,
+    self, AnchorFile, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText,
     Position, Problem, Queries, QueryTarget, ResolveMode, UpstreamFrom, Validate,
 };
 use crate::dns::Name;
 use crate::kernel::driver::Wanted;
 use crate::log::ClientPrefix;
 use crate::pipeline::Policy;
-use crate::policy::{Acl, Limiter, Verdict, ZoneSpec};
+use crate::policy::rpz::driver::{FeedSpec, From, Tsig};
+use crate::policy::{
+    Acl, Admission, Dns64, Limiter, Rebinding, Rpz, Rules, Verdict, ViewSpec, ZoneSpec, rules,
+};
 use crate::resolver::dnssec::anchors::{self, Anchor, Anchors};
 use crate::resolver::dnssec::driver::Policy as DnssecPolicy;
 use crate::resolver::hints;
 use crate::{cache, resolver, server, tap};
 
-/// Access list and local zones; what is wrong with a record is told with its place in the file.
+/// Access list, views, local zones and all else that is policy; what is wrong with a record is
+/// told with its place in the file.
 ///
 /// # Errors
 ///
 /// [`ConfigError::Refused`].
-pub fn policy(config: &Config) -> Result<Policy, ConfigError> {
-    let mut specs: Vec<ZoneSpec> = config
+pub fn policy(config: &Config, files: &Files) -> Result<Policy, ConfigError> {
+    let mut zones: Vec<ZoneSpec> = config
         .zones
         .iter()
         .map(|zone| ZoneSpec {
-            name: zone.name.parse().unwrap_or_else(|_| Name::root()),
+            name: name(&zone.name),
             kind: zone.kind,
             records: zone.records.iter().map(|record| record.text.clone()).collect(),
+            views: zone.views.clone(),
+            log: zone.log,
         })
         .collect();
     // Behind those of the file, so that their numbers are those of the file.
-    specs.extend(super::discovery::zone(config));
-    let built = Policy::build(acl(config)?, specs, config.server.edns_size);
-    let limiter = Limiter::new(limits(config), config.rate_limit.exempt.clone());
-    built.map(|policy| policy.limited(limiter)).map_err(|error| {
+    zones.extend(super::discovery::zone(config));
+    let views = config.views.iter().map(|view| ViewSpec {
+        name: view.name.clone(),
+        clients: view.clients.clone(),
+        ways: view.transports.clone(),
+        access: view.access,
+        differs: None,
+    });
+    let asked = config.upstreams.iter().flat_map(|upstream| &upstream.zones);
+    let asked = asked.chain(config.delegated.iter().map(|zone| &zone.name));
+    let of_views = |rpz: &config::Rpz| {
+        let zone = rpz.zone.clone();
+        rpz.views.clone().into_iter().map(move |view| (view, zone.clone()))
+    };
+    let resolve = &config.resolve;
+    let exempt = resolve.private_domains.iter().map(|domain| name(domain)).collect();
+    let spec = rules::Spec {
+        acl: acl(config)?,
+        views: views.collect(),
+        zones,
+        hosts: Arc::clone(&files.hosts),
+        builtin: resolve.builtin_zones.then(|| asked.map(|zone| name(zone)).collect()),
+        rebinding: Rebinding::new(&resolve.private_addresses, exempt),
+        dns64: config
+            .dns64
+            .as_ref()
+            .and_then(|dns64| Dns64::new(dns64.prefix, &dns64.exclude, &dns64.exclude_a)),
+        rpz_views: config.rpz.iter().flat_map(of_views).collect(),
+    };
+    let rules = Rules::build(spec).map_err(|error| {
         let zone = config.zones.get(error.zone);
         let record = zone.zip(error.record).and_then(|(zone, i)| zone.records.get(i));
         let at = record.map(|record| record.at).or(zone.map(|zone| zone.at)).unwrap_or_default();
         ConfigError::refused(vec![config.problem(at, error.message)])
+    })?;
+    Ok(Policy {
+        rules,
+        limiter: Limiter::new(limits(config), config.rate_limit.exempt.clone()),
+        edns_size: config.server.edns_size,
+        digest: in_answers(config, files),
+        answers: of_upstreams(config),
     })
 }
 
@@ -88,6 +128,37 @@ fn limits(config: &Config) -> RateLimits {
         prefix_v4: config.ipv4_prefix.into(),
         prefix_v6: config.ipv6_prefix.into(),
     }
+}
+
+/// The policy zones, in their order. `rules` are those of the same configuration.
+#[must_use]
+pub fn feeds(config: &Config, rules: &Rules) -> Vec<FeedSpec> {
+    let from = |from: &config::RpzFrom| match from {
+        config::RpzFrom::File(path) => From::File(path.clone()),
+        config::RpzFrom::Primary { addresses, tsig, notify_from } => From::Primary {
+            addresses: addresses.clone(),
+            tsig: tsig.as_ref().map(|tsig| Tsig {
+                name: name(&tsig.name),
+                algorithm: tsig.algorithm,
+                secret_file: tsig.secret_file.clone(),
+            }),
+            notify_from: notify_from.clone(),
+        },
+    };
+    let spec = |rpz: &config::Rpz| FeedSpec {
+        zone: name(&rpz.zone),
+        from: from(&rpz.from),
+        policy: rpz.policy.clone(),
+        reason: rpz.reason,
+        log: rpz.log,
+        views: rules.view_ids(&rpz.views),
+    };
+    config.rpz.iter().map(spec).collect()
+}
+
+/// A name that the configuration has looked at.
+fn name(text: &str) -> Name {
+    text.parse().unwrap_or_else(|_| Name::root())
 }
 
 /// What the cache is to do.
@@ -349,37 +420,49 @@ pub fn event_sample(config: &Config) -> u32 {
     config.kernel.event_sampling.max(1).next_power_of_two()
 }
 
-/// What the fast path is to serve.
+/// What the fast path is to serve. `feeds` are the policy zones, with a digest of them.
 #[must_use]
 pub fn fast_path(
     config: &Config,
-    acl: &Acl,
+    policy: &Policy,
+    feeds: (&Rpz, u64),
     listen: Vec<SocketAddr>,
     cookies: Option<Secrets>,
 ) -> Wanted {
-    let allowed: Vec<(IpNet, bool)> =
-        acl.prefixes().map(|(prefix, verdict)| (prefix, verdict == Verdict::Allow)).collect();
+    let (rpz, content) = feeds;
+    let sources = policy.rules.prefixes(rpz.clients()).into_iter().map(|(prefix, admission)| {
+        let Admission { verdict, view } = admission;
+        let flags = if verdict == Verdict::Allow { Source::ALLOWED } else { 0 };
+        (prefix, Source { flags, view: view.0 })
+    });
     Wanted {
         listen,
-        allowed,
+        sources: sources.collect(),
         edns_size: config.server.edns_size,
         sampling: config.kernel.event_sampling,
         prefetch: config.cache.prefetch,
-        policy_fingerprint: fingerprint(config),
+        policy_fingerprint: fingerprint(policy, content),
         limits: limits(config),
         exempt: config.rate_limit.exempt.clone(),
         cookies,
     }
 }
 
-/// A digest of all that is policy in an answer: entries made under another one are stale. Never
-/// zero, which is what new maps hold.
+/// A digest of all policy that is in answers, that of feeds included. Never zero, which is what
+/// new maps hold.
 #[must_use]
-pub fn fingerprint(config: &Config) -> u64 {
+pub fn fingerprint(policy: &Policy, content: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (policy.digest, content).hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+/// A digest of all that is policy in an answer: entries made under another one are stale.
+#[must_use]
+pub fn in_answers(config: &Config, files: &Files) -> u64 {
     let mut hasher = DefaultHasher::new();
     for zone in &config.zones {
-        zone.name.hash(&mut hasher);
-        (zone.kind as u8).hash(&mut hasher);
+        (&zone.name, zone.kind.as_str(), &zone.views).hash(&mut hasher);
         for record in &zone.records {
             record.text.hash(&mut hasher);
         }
@@ -387,6 +470,17 @@ pub fn fingerprint(config: &Config) -> u64 {
     if let Some(zone) = super::discovery::zone(config) {
         zone.records.hash(&mut hasher);
     }
+    for rpz in &config.rpz {
+        (&rpz.zone, &rpz.policy, rpz.reason, &rpz.views).hash(&mut hasher);
+    }
+    for view in &config.views {
+        // Their numbers are in the entries.
+        view.name.hash(&mut hasher);
+    }
+    let asked = config.upstreams.iter().flat_map(|upstream| &upstream.zones);
+    let asked = asked.chain(config.delegated.iter().map(|zone| &zone.name));
+    let builtin = config.resolve.builtin_zones.then(|| asked.collect::<Vec<_>>());
+    (builtin, files.digest, of_upstreams(config)).hash(&mut hasher);
     let cache = &config.cache;
     (cache.ttl_min, cache.ttl_max, cache.negative_ttl_max).hash(&mut hasher);
     // Other anchors make other verdicts of the same answers.
@@ -395,7 +489,18 @@ pub fn fingerprint(config: &Config) -> u64 {
     for file in &dnssec.trust_anchor_files {
         file.text.hash(&mut hasher);
     }
-    hasher.finish().max(1)
+    hasher.finish()
+}
+
+/// A digest of what answers of upstreams are made into.
+fn of_upstreams(config: &Config) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let resolve = &config.resolve;
+    (&resolve.private_addresses, &resolve.private_domains).hash(&mut hasher);
+    if let Some(dns64) = &config.dns64 {
+        (dns64.prefix, &dns64.exclude, &dns64.exclude_a).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 const DNS_PORT: u16 = 53;
@@ -423,16 +528,21 @@ mod tests {
 
     #[test]
     fn a_changed_record_changes_the_fingerprint_and_a_moved_one_does_not() {
-        let (one, two) = (config(ONE), config(TWO));
-        assert_ne!(fingerprint(&one), fingerprint(&two));
-        assert_eq!(fingerprint(&one), fingerprint(&config(&format!("\n\n{ONE}"))));
+        let digest = |text: &str| in_answers(&config(text), &Files::default());
+        assert_ne!(digest(ONE), digest(TWO));
+        assert_eq!(digest(ONE), digest(&format!("\n\n{ONE}")));
+        let view = "[[view]]\nname = \"v\"\nclients = [\"10.0.0.0/8\"]\n";
+        assert_ne!(digest(ONE), digest(&format!("{ONE}\n{view}")));
+        assert_ne!(digest(ONE), digest(&format!("{ONE}\n[dns64]\nprefix = \"64:ff9b::/96\"\n")));
+        let changed = Files { digest: 1, ..Files::default() };
+        assert_ne!(digest(ONE), in_answers(&config(ONE), &changed));
     }
 
     #[test]
     fn a_bad_record_is_told_with_its_place() {
         let records = "records = [\n  \"www A 192.0.2.1\",\n  \"www A not-an-address\",\n]\n";
         let bad = config(&format!("[[zone]]\nname = \"a.test.\"\nkind = \"static\"\n{records}"));
-        let text = policy(&bad).err().unwrap().to_string();
+        let text = policy(&bad, &Files::default()).err().unwrap().to_string();
         assert!(text.starts_with("test.toml:6:"), "{text}");
     }
 

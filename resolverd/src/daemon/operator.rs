@@ -105,7 +105,7 @@ impl Daemon for Joined {
     async fn explain(&self, question: Question) -> Result<ExplainReport, Refused> {
         let Question { name, qtype } = question;
         let explained = self.pipeline.explain(&name, qtype);
-        let upstreams = match explained.zone {
+        let upstreams = match explained.rule {
             Some(_) => Vec::new(),
             None => self.asked_for(&name),
         };
@@ -118,6 +118,7 @@ impl Daemon for Joined {
             not_in_kernel: explained.not_in_kernel.map(ToOwned::to_owned),
             cache: explained.cache.into_iter().map(cache_entry).collect(),
             zone: explained.zone.map(|zone| zone.to_string()),
+            rule: explained.rule,
             upstreams,
             next: explained.next,
         })

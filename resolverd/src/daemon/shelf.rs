@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
-use super::{Joined, meaning};
+use super::Joined;
 use crate::cache::driver::{Loaded, Shelf, ShelfError};
 use crate::cache::kept::Desk;
 use crate::metrics::{Metrics, Saved};
@@ -40,6 +40,8 @@ pub async fn load(shelf: &Shelf, pipeline: &Arc<Pipeline>, policy: u64, metrics:
         let loaded = shelf.load(policy, |kept, origin, now| {
             pipeline.take_back(shelf::Shelf::Own, kept, origin, now, &mut desk)
         });
+        // What was judged by the rules of another time is judged by those of now.
+        pipeline.cache().next_round();
         metrics
             .cache_loaded
             .inc_by(loaded.as_ref().map_or(0, |loaded| loaded.map_or(0, |loaded| loaded.taken)));
@@ -98,7 +100,7 @@ async fn save(joined: &Arc<Joined>, go_on: impl FnMut() -> bool + Send + 'static
     beside("cache-save", move || {
         let _alone = joined.saving.lock();
         let start = Instant::now();
-        let policy = meaning::fingerprint(&joined.config.load());
+        let policy = joined.fingerprint();
         let result = match joined.shelf.save(joined.pipeline.cache(), policy, go_on) {
             Ok(answers) => {
                 debug!(answers, took = ?start.elapsed(), "cache written to disk");

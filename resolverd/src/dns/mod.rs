@@ -7,6 +7,7 @@
 pub mod name;
 pub mod records;
 pub mod rtype;
+pub mod sections;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use resolverd_common::key::{self, Meta};
 use zerocopy::IntoBytes;
 
 pub use name::{Name, NameError};
+pub use records::RecordError;
+pub use sections::Sections;
 
 /// One question, as far as it decides the answer.
 ///
@@ -96,6 +99,8 @@ pub struct Ede {
 pub enum Source {
     /// A local zone, by its name.
     Local(Name),
+    /// A policy zone, by its name.
+    Rpz(Arc<str>),
     /// An upstream, by its configured name.
     Upstream(Arc<str>),
     /// Made here: a refusal, a failure.

@@ -41,8 +41,8 @@ pub struct Kernel {
 pub struct Wanted {
     /// Addresses of the daemon's UDP sockets; wildcards among them.
     pub listen: Vec<SocketAddr>,
-    /// The access list: prefixes and whether they may ask.
-    pub allowed: Vec<(IpNet, bool)>,
+    /// Prefixes of clients, and what each is to us: whether it may ask, and its view.
+    pub sources: Vec<(IpNet, Source)>,
     pub edns_size: u16,
     pub sampling: u32,
     pub prefetch: bool,
@@ -157,7 +157,7 @@ impl Kernel {
         let own: Vec<(IpAddr, u8)> =
             snapshot.addresses.iter().map(|(_, address, len)| (*address, *len)).collect();
         let sources: Vec<(IpNet, Source)> =
-            sources::prefixes(&wanted.allowed, &own, &wanted.exempt);
+            sources::prefixes(&wanted.sources, &own, &wanted.exempt);
         self.maps.admit(&sources)?;
         let (list, ports) = self.served(&wanted.listen, snapshot);
         self.maps.tell(&Told {

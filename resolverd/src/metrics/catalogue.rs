@@ -65,6 +65,10 @@ pub const CATALOGUE: &[&Described] = &[
     &POLICY_COOKIES,
     &POLICY_RATE_LIMITED,
     &POLICY_AMPLIFIED,
+    &POLICY_ANSWERS,
+    &POLICY_RPZ_RULES,
+    &POLICY_RPZ_SERIAL,
+    &POLICY_RPZ_UPDATES,
     &CACHE_ENTRIES,
     &CACHE_BYTES,
     &CACHE_EVICTIONS,
@@ -264,6 +268,37 @@ pub(super) const SERVER_ADDRESSES: Described = Described {
     help: "Addresses of `server.listen` and of the listeners beside it: served, waiting to \
            appear on an interface, or failed.",
     question: "Does the node listen where it should?",
+};
+pub(super) const POLICY_ANSWERS: Described = Described {
+    name: "resolverd_policy_answers_total",
+    kind: "counter",
+    labels: &["rule"],
+    help: "Questions that the daemon answered, refused or dropped by a rule of policy, and answers \
+           that a rule changed. What was made so and comes from the cache or the kernel again is \
+           counted there.",
+    question: "Which rules are at work?",
+};
+pub(super) const POLICY_RPZ_RULES: Described = Described {
+    name: "resolverd_policy_rpz_rules",
+    kind: "gauge",
+    labels: &["zone"],
+    help: "Rules of a policy zone in use; 0 until it is there.",
+    question: "Is the feed loaded, and as large as it should be?",
+};
+pub(super) const POLICY_RPZ_SERIAL: Described = Described {
+    name: "resolverd_policy_rpz_serial",
+    kind: "gauge",
+    labels: &["zone"],
+    help: "The serial of a policy zone's SOA.",
+    question: "Is the feed as new as its primary's?",
+};
+pub(super) const POLICY_RPZ_UPDATES: Described = Described {
+    name: "resolverd_policy_rpz_updates_total",
+    kind: "counter",
+    labels: &["zone", "result"],
+    help: "Looks for a policy zone's content: whole, changes, current, or failed (the old content \
+           goes on).",
+    question: "Does the feed still come?",
 };
 pub(super) const CACHE_ENTRIES: Described = Described {
     name: "resolverd_cache_entries",

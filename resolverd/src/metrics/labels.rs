@@ -123,6 +123,50 @@ label! {
         Busy = "busy",
         /// The answer was made and the system would not send it.
         Send = "send",
+        /// By a rule of policy: a zone of kind `deny`, or `rpz-drop`.
+        Policy = "policy",
+    }
+}
+label! {
+    /// By which kind of rule something was said or changed.
+    PolicyRule {
+        /// Refused by the access list, or by the view.
+        Acl = "acl",
+        ZoneStatic = "zone-static",
+        ZoneTransparent = "zone-transparent",
+        ZoneTypeTransparent = "zone-type-transparent",
+        ZoneRedirect = "zone-redirect",
+        ZoneAlwaysNxdomain = "zone-always-nxdomain",
+        ZoneAlwaysNodata = "zone-always-nodata",
+        ZoneAlwaysNull = "zone-always-null",
+        ZoneBlockA = "zone-block-a",
+        ZoneTruncate = "zone-truncate",
+        ZoneDeny = "zone-deny",
+        ZoneRefuse = "zone-refuse",
+        Hosts = "hosts",
+        Builtin = "builtin",
+        /// Private addresses taken out of an answer.
+        Rebinding = "rebinding",
+        Dns64 = "dns64",
+        RpzClientIp = "rpz-client-ip",
+        RpzQname = "rpz-qname",
+        RpzIp = "rpz-ip",
+        RpzNsdname = "rpz-nsdname",
+        RpzNsip = "rpz-nsip",
+        /// Matched in a zone that is `disabled`: told and nothing more.
+        RpzSeen = "rpz-seen",
+    }
+}
+label! {
+    /// How looking for a policy zone's content ended.
+    RpzUpdate {
+        /// Read from its file, or transferred whole.
+        Whole = "whole",
+        /// Changes alone were transferred.
+        Changes = "changes",
+        /// The primary has what we have.
+        Current = "current",
+        Failed = "failed",
     }
 }
 label! {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::UpstreamMetrics;
-use super::labels::Outcome;
+use super::labels::{Outcome, RpzUpdate};
 use super::register::each;
 
 /// Configured names that have a label value of their own.
@@ -60,6 +60,53 @@ impl Upstreams {
             let _ = self.healthy.remove_label_values(&[name]);
             for outcome in Outcome::ALL {
                 let _ = self.queries.remove_label_values(&[name.as_str(), outcome.as_str()]);
+            }
+        }
+    }
+}
+
+/// The handles of one policy zone.
+#[derive(Clone)]
+pub struct RpzMetrics {
+    pub rules: IntGauge,
+    pub serial: IntGauge,
+    updates: [IntCounter; RpzUpdate::COUNT],
+}
+
+impl RpzMetrics {
+    #[must_use]
+    pub fn updates(&self, result: RpzUpdate) -> &IntCounter {
+        &self.updates[result as usize]
+    }
+}
+
+pub(super) struct PolicyZones {
+    pub(super) names: Names,
+    pub(super) rules: IntGaugeVec,
+    pub(super) serials: IntGaugeVec,
+    pub(super) updates: IntCounterVec,
+}
+
+impl PolicyZones {
+    pub(super) fn handles(&mut self, zone: &str) -> RpzMetrics {
+        let value = self.names.place(zone);
+        RpzMetrics {
+            rules: self.rules.with_label_values(&[value]),
+            serial: self.serials.with_label_values(&[value]),
+            updates: each(RpzUpdate::ALL, |u| self.updates.with_label_values(&[value, u.as_str()])),
+        }
+    }
+
+    pub(super) fn retain(&mut self, zones: &[&str]) {
+        let gone: Vec<String> =
+            self.names.0.iter().filter(|n| !zones.contains(&n.as_str())).cloned().collect();
+        for zone in &gone {
+            self.names.0.remove(zone);
+            // A value that is not there is as gone as it can be.
+            let _ = self.rules.remove_label_values(&[zone]);
+            let _ = self.serials.remove_label_values(&[zone]);
+            for result in RpzUpdate::ALL {
+                let _ = self.updates.remove_label_values(&[zone.as_str(), result.as_str()]);
             }
         }
     }

@@ -9,10 +9,10 @@ use resolverd_common::counters::Reason;
 use resolverd_common::key::{Key, NAME_WORDS, Secret};
 use resolverd_common::question::{self, Message, NameWords, Question};
 
-use super::VIEW;
 use super::reply::Desk;
 use super::whole::Ask;
 use crate::dns::{Query, rtype};
+use crate::policy::ViewId;
 
 /// See the module.
 pub struct Bench {
@@ -52,11 +52,11 @@ impl Bench {
         }
     }
 
-    /// Reads a message with the contract's parser.
-    pub fn read(&mut self, message: &[u8], secret: &Secret) -> Result<(), Reason> {
+    /// Reads a message of a client in this view with the contract's parser.
+    pub fn read(&mut self, message: &[u8], view: ViewId, secret: &Secret) -> Result<(), Reason> {
         self.message.fill(message)?;
         let Self { message: place, name, question, .. } = self;
-        question::parse(place, message.len(), VIEW, secret, name, question)
+        question::parse(place, message.len(), view.0, secret, name, question)
     }
 
     /// The question that was read, in the words of the other rooms.

@@ -11,12 +11,13 @@ use resolverd_common::key;
 use resolverd_common::question::HEADER_LEN;
 use resolverd_common::time::SECOND;
 
-use super::{Pipeline, Shared, VIEW};
+use super::{Pipeline, Shared};
 use crate::cache::{Seen, State, promotion};
 use crate::clock::boot_now;
 use crate::dns::records::{self, Record};
-use crate::dns::{Ede, Name, Query, Source};
+use crate::dns::{Ede, Name, Query};
 use crate::kernel::Mark;
+use crate::policy::{Rule, ViewId};
 
 /// All there is about one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Explained {
     pub cache: Vec<CacheEntry>,
     /// The local zone that decides, if one does.
     pub zone: Option<Name>,
+    /// The rule of policy that decides, if one does.
+    pub rule: Option<String>,
     /// Who answers the next plain question: one sentence.
     pub next: String,
 }
@@ -86,7 +89,7 @@ impl Shared {
             qtype,
             dnssec_ok: false,
             checking_disabled: false,
-            view: VIEW,
+            view: ViewId::EVERYBODY.0,
         };
         let (mut kernel, mut cache) = (Vec::new(), Vec::new());
         let mut withheld = None;
@@ -103,10 +106,12 @@ impl Shared {
             }
             cache.push(self.cache_entry(&seen, now));
         }
-        let zone = self.policy.load().zones.answer(&plain).and_then(|answer| match answer.source {
-            Source::Local(zone) => Some(zone),
+        let rule = self.rule_for(&plain);
+        let zone = match &rule {
+            Some(Rule::Zone { zone, .. } | Rule::Builtin(zone)) => Some(zone.clone()),
             _ => None,
-        });
+        };
+        let rule = rule.map(|rule| rule.to_string());
         let is_plain = |dnssec_ok: bool, cd: bool| !dnssec_ok && !cd;
         let in_kernel = self.fast.is_live()
             && kernel.iter().any(|entry: &KernelEntry| {
@@ -128,20 +133,33 @@ impl Shared {
                 && entry.stale.is_some()
                 && entry.usable_secs.is_some()
         });
-        let next = match (&cached, &zone) {
+        let next = match (&cached, &rule) {
             _ if in_kernel => "the kernel answers".to_owned(),
             (Some(entry), _) if entry.used_stale => {
                 format!("the daemon answers with an old answer from its cache ({})", entry.source)
             }
             (Some(entry), _) => format!("the daemon answers from its cache ({})", entry.source),
-            (None, Some(zone)) => format!("the local zone {zone} answers"),
+            (None, Some(rule)) => match &zone {
+                Some(zone) => format!("the local zone {zone} answers"),
+                None => format!("the daemon answers by a rule: {rule}"),
+            },
             (None, None) if old => format!(
                 "{}; should there be no answer in time, the old one is used",
                 self.resolver.would_ask(name)
             ),
             (None, None) => self.resolver.would_ask(name),
         };
-        Explained { kernel, not_in_kernel, cache, zone, next }
+        Explained { kernel, not_in_kernel, cache, zone, rule, next }
+    }
+
+    /// The rule that decides a question before anybody is asked.
+    pub(super) fn rule_for(&self, query: &Query) -> Option<Rule> {
+        if let Some(ruling) = self.policy.load().rules.local(query) {
+            return Some(ruling.rule);
+        }
+        let view = ViewId(query.view);
+        let hit = self.rpz.load().question(view, &query.name, None, &mut |_| {});
+        hit.map(Rule::Rpz)
     }
 
     /// Why an entry of ours is not in the kernel, as far as that is for us to decide.

@@ -4,40 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use resolverd_common::entry;
-use resolverd_common::key::Key;
+use resolverd_common::key::{Key, Meta};
 use resolverd_common::question::Question;
 use tracing::debug;
 
 use super::Shared;
-use super::bench::{BENCH, Bench};
+use super::bench::Bench;
+use super::chase::Noted;
 use super::under_way::Began;
 use super::whole::Ask;
 use crate::cache::{Held, Hit, State, promotion};
-use crate::clock::boot_now;
 use crate::dns::{Answer, Query};
 use crate::kernel::{Mark, PublishError};
 use crate::metrics::SizeClass;
+use crate::policy::ViewId;
 
 impl Shared {
-    /// Looks for an answer outside of the cache, and keeps it.
-    pub(super) async fn look_up(&self, key: Key, query: &Query) -> Answer {
-        let waiting = self.under_way.join(key, self.fast.mark(), || boot_now().0);
-        let answer = self.policy.load().zones.answer(query);
-        let answer = match answer {
-            Some(answer) => answer,
-            None => self.resolver.resolve(query.clone()).await,
-        };
-        if waiting.keeps() {
-            let now = boot_now().0;
-            BENCH.with_borrow_mut(|bench| {
-                if self.cache.build(query, &answer, now, &mut bench.words).is_ok() {
-                    self.keep(bench, key, &answer, waiting.began, now);
-                }
-            });
-        }
-        answer
-    }
-
     /// Keeps the entry that stands in `words`, and publishes it if it is worth it.
     pub(super) fn keep(&self, bench: &Bench, key: Key, answer: &Answer, began: Began, now: u64) {
         let text = answer.ede.as_ref().map_or("", |ede| &ede.text);
@@ -76,6 +58,11 @@ impl Shared {
     }
 
     fn publish(&self, key: Key, held: &Held, entry: &[u64], read_at: Mark) {
+        // The kernel answers datagrams: of a view that nobody is in who sends any, it needs none.
+        let view = ViewId(Meta::of(held.head().meta).view);
+        if view != ViewId::EVERYBODY && !self.policy.load().rules.views.is_for_datagrams(view) {
+            return;
+        }
         match self.fast.publish(key, entry, read_at) {
             Ok(class) => {
                 self.cache.published(held, class);
@@ -96,7 +83,7 @@ impl Shared {
         if !self.under_way.contains(key, self.fast.mark()) {
             let shared = Arc::clone(self);
             self.background.spawn(async move {
-                shared.look_up(key, &query).await;
+                shared.look_up(key, &query, Noted::No).await;
             });
         }
     }

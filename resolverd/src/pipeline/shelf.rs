@@ -8,10 +8,11 @@ use std::sync::Arc;
 use resolverd_common::entry::{self, Flags, HEAD_WORDS};
 use resolverd_common::time::{MILLI, SECOND};
 
-use super::{Pipeline, VIEW, explain};
+use super::{Pipeline, explain};
 use crate::cache::kept::{Desk, Kept, Moment, NotRevived, key_of};
 use crate::cache::{Held, NotTaken};
 use crate::dns::{Ede, Name, Query, rcode};
+use crate::policy::ViewId;
 
 /// Whose file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +117,8 @@ impl Pipeline {
         let needs_proof = from_elsewhere && flags.has(Flags::SECURE);
         let says_something = matches!(flags.rcode(), rcode::NOERROR | rcode::NXDOMAIN);
         // Views are numbered by the configuration, and another node has another one.
-        let of_another_view = from_elsewhere && query.view != VIEW;
-        let is_ours = flags.has(Flags::AUTHORITATIVE)
-            || self.shared.policy.load().zones.answer(query).is_some();
+        let of_another_view = from_elsewhere && ViewId(query.view) != ViewId::EVERYBODY;
+        let is_ours = flags.has(Flags::AUTHORITATIVE) || self.shared.rule_for(query).is_some();
         says_something && !needs_proof && !of_another_view && !is_ours
     }
 }

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use resolverd_common::key::Key;
 
 use super::Shared;
-use crate::cache::{Seen, stale};
+use super::chase::Noted;
+use super::policy::Outcome;
+use crate::cache::{Seen, State, stale};
 use crate::clock::boot_now;
-use crate::dns::{Answer, Query};
+use crate::dns::Query;
 use crate::metrics::StaleCause;
 
 /// What came of looking for an answer.
 pub enum Found {
-    Answer(Answer),
+    Outcome(Outcome),
     /// The cache's, past its time.
     Stale(Seen),
 }
@@ -25,27 +27,38 @@ impl Shared {
     /// Looks for an answer outside of the cache, for as long as a client should wait.
     pub(super) async fn look_up_in_time(self: &Arc<Self>, key: Key, query: &Query) -> Found {
         let (_, meta, name) = self.key(query);
-        if !self.cache.has_stale(key, meta, &name, boot_now().0) {
-            return Found::Answer(self.look_up(key, query).await);
+        // One from before a change of policy is held against the new one.
+        let is_spoiled = |now: u64| {
+            self.cache.peek(key, meta, &name, now).is_some_and(|seen| {
+                seen.state == State::Stale && !self.passes(query, &seen.held, &seen.head, now)
+            })
+        };
+        let now = boot_now().0;
+        if !self.cache.has_stale(key, meta, &name, now) || is_spoiled(now) {
+            return Found::Outcome(self.look_up(key, query, Noted::Yes).await);
         }
         let (shared, asked) = (Arc::clone(self), query.clone());
-        let looking = async move { shared.look_up(key, &asked).await };
-        let answer = self.background.within(self.cache.stale_answer_after(), looking).await;
-        let (cause, answer) = match answer {
+        let looking = async move { shared.look_up(key, &asked, Noted::Yes).await };
+        let outcome = self.background.within(self.cache.stale_answer_after(), looking).await;
+        let (cause, outcome) = match outcome {
             None => (StaleCause::Slow, None),
-            Some(answer) if stale::may_stand_in_for(&answer) => (StaleCause::Failed, Some(answer)),
-            Some(answer) => return Found::Answer(answer),
+            Some(Outcome::Answer(answer)) if stale::may_stand_in_for(&answer) => {
+                (StaleCause::Failed, Some(Outcome::Answer(answer)))
+            }
+            Some(outcome) => return Found::Outcome(outcome),
         };
-        match (self.cache.use_stale(key, meta, &name, boot_now().0), answer) {
+        let now = boot_now().0;
+        let seen = if is_spoiled(now) { None } else { self.cache.use_stale(key, meta, &name, now) };
+        match (seen, outcome) {
             (Some(seen), _) => {
                 if seen.held.is_stale() {
                     self.metrics.cache_stale_answers(cause).inc();
                 }
                 Found::Stale(seen)
             }
-            (None, Some(answer)) => Found::Answer(answer),
+            (None, Some(outcome)) => Found::Outcome(outcome),
             // It was flushed, or its time was over meanwhile: back to those who wait.
-            (None, None) => Found::Answer(self.look_up(key, query).await),
+            (None, None) => Found::Outcome(self.look_up(key, query, Noted::Yes).await),
         }
     }
 }

@@ -6,6 +6,7 @@ mod house;
 mod large;
 mod life;
 mod messages;
+mod rules;
 mod stale;
 mod telling;
 

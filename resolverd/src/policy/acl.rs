@@ -73,6 +73,19 @@ impl Acl {
             .unwrap_or(Verdict::Refuse)
     }
 
+    /// What holds for all clients of a prefix in which no more specific one is listed.
+    #[must_use]
+    pub fn verdict_of(&self, prefix: IpNet) -> Verdict {
+        let lengths = if prefix.addr().is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
+        let wider = lengths.iter().filter(|&&len| len <= prefix.prefix_len());
+        let wider = wider.filter_map(|&len| IpNet::new(prefix.addr(), len).ok());
+        wider
+            .into_iter()
+            .find_map(|wide| self.verdicts.get(&wide.trunc()))
+            .copied()
+            .unwrap_or(Verdict::Refuse)
+    }
+
     /// Each prefix once, in no order. Who is in none of them is refused.
     pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, Verdict)> {
         self.verdicts.iter().map(|(&prefix, &verdict)| (prefix, verdict))

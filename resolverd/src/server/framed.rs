@@ -195,7 +195,9 @@ impl<H: Handler> Connection<H> {
                     let mut reply = Vec::new();
                     handler.finish(pending, &mut reply).await;
                     drop(permit);
-                    options::grant(&mut reply, padding, keepalive);
+                    if !reply.is_empty() {
+                        options::grant(&mut reply, padding, keepalive);
+                    }
                     reply
                 });
             }
@@ -218,6 +220,10 @@ impl<H: Handler> Connection<H> {
     /// both leave in one piece.
     fn owe(&mut self, reply: &[u8]) {
         debug_assert!(reply.len() <= usize::from(u16::MAX), "a reply longer than its length field");
+        if reply.is_empty() {
+            // Nothing is sent, by a rule of policy.
+            return;
+        }
         let Ok(len) = u16::try_from(reply.len()) else { return };
         self.output.extend_from_slice(&len.to_be_bytes());
         self.output.extend_from_slice(reply);

@@ -17,8 +17,9 @@ pub trait Handler: Send + Sync + 'static {
     /// and filled.
     fn begin(&self, message: &[u8], client: &Client, out: &mut Vec<u8>) -> Begun<Self::Pending>;
 
-    /// The rest of the way: asks others. `out` is cleared and filled, always
-    /// with a reply. Once begun it is not cut short when the client goes away.
+    /// The rest of the way: asks others. `out` is cleared and filled; it stays
+    /// empty where nothing is to be sent. Once begun it is not cut short when
+    /// the client goes away.
     fn finish(&self, pending: Self::Pending, out: &mut Vec<u8>) -> impl Future<Output = ()> + Send;
 }
 

@@ -192,6 +192,8 @@ impl<H: Handler> House<H> {
                     reply
                 });
                 match flight.await {
+                    // Nothing is sent, by a rule of policy.
+                    Ok(landed) if landed.is_empty() => return Answered::NoQuery,
                     Ok(landed) => reply = landed,
                     // What a panic says was said by itself.
                     Err(_) => return Answered::Failed,

@@ -277,7 +277,10 @@ fn answer<H: Handler>(
             house.runtime.clone().spawn(async move {
                 let mut reply = Vec::with_capacity(REPLY_OCTETS);
                 house.handler.finish(pending, &mut reply).await;
-                if datagrams::send(door.socket.as_fd(), &reply, to, source).is_err() {
+                // Empty: nothing is sent, by a rule of policy.
+                if !reply.is_empty()
+                    && datagrams::send(door.socket.as_fd(), &reply, to, source).is_err()
+                {
                     house.metrics.packets_dropped(Dropped::Send).inc();
                 }
                 // Last: once all permits are back, `stop` takes the sockets as closed.

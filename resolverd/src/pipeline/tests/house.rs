@@ -1,5 +1,6 @@
 //! A pipeline with all its rooms, an upstream that says what its names say, and messages.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -10,12 +11,14 @@ use hickory_proto::rr::rdata::{A, CNAME, SOA, TXT};
 use hickory_proto::rr::{Name as HickoryName, RData, Record, RecordType};
 use parking_lot::Mutex;
 use resolverd_common::key::SECRET_WORDS;
+use resolverd_common::limits::RateLimits;
 
 use super::super::*;
 use crate::cache;
 use crate::config::ZoneKind;
 use crate::kernel::Memory;
 use crate::metrics::Build;
+use crate::policy::{Acl, ViewId, ZoneSpec, rules};
 use crate::resolver::{Settings, UpstreamSpec};
 
 pub const EDNS_SIZE: u16 = 1232;
@@ -123,7 +126,7 @@ impl House {
     /// The key of a plain question, DO and CD clear.
     pub fn key(&self, name: &str, qtype: u16) -> (Key, u64, NameWords) {
         let mut bench = Bench::new();
-        bench.read(&q(name, qtype), self.fast.secret()).unwrap();
+        bench.read(&q(name, qtype), ViewId::EVERYBODY, self.fast.secret()).unwrap();
         (bench.question.key, bench.question.meta, bench.name)
     }
 
@@ -158,13 +161,26 @@ pub fn policy(www: &[&str]) -> Policy {
         &["127.0.0.66/32".parse().unwrap()],
     );
     let records = www.iter().map(|address| format!("www 300 IN A {address}")).collect();
-    let spec = |name: &str, kind, records| ZoneSpec { name: name.parse().unwrap(), kind, records };
+    let spec = |name: &str, kind, records| {
+        let name = name.parse().unwrap();
+        ZoneSpec { name, kind, records, views: Vec::new(), log: false }
+    };
     let zones = vec![
         spec("home.test.", ZoneKind::Static, records),
         spec("blocked.test.", ZoneKind::AlwaysNxdomain, Vec::new()),
         spec("refused.test.", ZoneKind::Refuse, Vec::new()),
     ];
-    Policy::build(acl.unwrap(), zones, EDNS_SIZE).unwrap()
+    policy_of(rules::Spec { acl: acl.unwrap(), zones, ..rules::Spec::default() })
+}
+
+/// A policy of these rules.
+pub fn policy_of(spec: rules::Spec) -> Policy {
+    let mut hasher = DefaultHasher::new();
+    format!("{:?} {:?} {:?}", spec.zones, spec.views, spec.dns64).hash(&mut hasher);
+    let digest = hasher.finish();
+    let limiter = Limiter::new(RateLimits::default(), Vec::new());
+    let rules = Rules::build(spec).unwrap();
+    Policy { rules, limiter, edns_size: EDNS_SIZE, digest, answers: 0 }
 }
 
 /// A plain question with RD.

@@ -7,11 +7,12 @@ use crate::dns::records::ttl_offsets;
 
 fn spec(name: &str, kind: ZoneKind, records: &[&str]) -> ZoneSpec {
     let records = records.iter().map(|&text| text.to_owned()).collect();
-    ZoneSpec { name: name.parse().unwrap(), kind, records }
+    let name = name.parse().unwrap();
+    ZoneSpec { name, kind, records, views: Vec::new(), log: false }
 }
 
 fn zones(specs: &[ZoneSpec]) -> LocalZones {
-    LocalZones::build(specs).unwrap()
+    LocalZones::build(specs, &Views::default()).unwrap()
 }
 
 fn fixed(records: &[&str]) -> LocalZones {
@@ -31,7 +32,16 @@ fn query(name: &str, qtype: u16) -> Query {
 /// RCODE and records as a client's parser reads them; a bar before the authority section.
 fn ask(zones: &LocalZones, name: &str, qtype: u16) -> String {
     let query = query(name, qtype);
-    let Some(answer) = zones.answer(&query) else { return "pass".into() };
+    let (answer, on) = match zones.find(&query).map(|found| found.said) {
+        None => return "pass".into(),
+        Some(Said::Drop) => return "drop".into(),
+        Some(Said::Truncate) => return "truncate".into(),
+        Some(Said::Answer(answer)) => (answer, String::new()),
+        Some(Said::Alias(alias)) => {
+            let on = format!(", on to {}", alias.target);
+            (alias.alone(&query.name).unwrap(), on)
+        }
+    };
     let mut wire = vec![0, 7, 0x80, answer.rcode, 0, 1];
     answer.counts.iter().for_each(|count| wire.extend(count.to_be_bytes()));
     wire.extend_from_slice(query.name.as_wire());
@@ -50,7 +60,15 @@ fn ask(zones: &LocalZones, name: &str, qtype: u16) -> String {
         let rtype = record.record_type();
         text += &format!(", {bar}{} {} {rtype} {}", record.name, record.ttl, record.data);
     }
-    text
+    text + &on
+}
+
+/// What a zone says where it says something whole.
+fn answer(zones: &LocalZones, name: &str, qtype: u16) -> Answer {
+    match zones.find(&query(name, qtype)).map(|found| found.said) {
+        Some(Said::Answer(answer)) => answer,
+        other => panic!("{name}: {other:?}"),
+    }
 }
 
 /// The SOA that a zone without one gets, as an answer.
@@ -75,7 +93,7 @@ fn records_are_answered_by_type_and_other_types_are_denied() {
     assert_eq!(ask(&zones, "x.www.home.test.", rtype::A), denied("Non-Existent Domain"));
     assert_eq!(ask(&zones, "home.test.", rtype::A), denied("No Error"));
     assert_eq!(ask(&zones, "other.test.", rtype::A), "pass");
-    let source = zones.answer(&query("www.home.test.", rtype::A)).unwrap().source;
+    let source = answer(&zones, "www.home.test.", rtype::A).source;
     assert_eq!(source, Source::Local("home.test.".parse().unwrap()));
 }
 
@@ -99,7 +117,7 @@ fn rfc_8020_a_name_with_names_below_it_exists() {
 }
 
 #[test]
-fn aliases_are_followed_within_the_zone_and_no_further() {
+fn aliases_are_followed_within_the_zone_and_the_rest_is_for_others() {
     let zones = fixed(&[
         "a CNAME b",
         "b 60 CNAME c",
@@ -115,7 +133,7 @@ fn aliases_are_followed_within_the_zone_and_no_further() {
     assert_eq!(ask(&zones, "a.home.test.", rtype::MX), format!("No Error, {chain}, {SOA}"));
     let alias = "No Error, a.home.test. 300 CNAME b.home.test.";
     assert_eq!(ask(&zones, "a.home.test.", rtype::CNAME), alias);
-    let out = "No Error, out.home.test. 300 CNAME www.example.";
+    let out = "No Error, out.home.test. 300 CNAME www.example., on to www.example.";
     assert_eq!(ask(&zones, "out.home.test.", rtype::A), out);
     let gone = format!("Non-Existent Domain, gone.home.test. 300 CNAME no.home.test., {SOA}");
     assert_eq!(ask(&zones, "gone.home.test.", rtype::A), gone);
@@ -184,7 +202,9 @@ fn a_transparent_zone_answers_names_with_records_and_lets_others_pass() {
     }
     assert_eq!(ask(&zones, "q.w.home.test.", rtype::A), "No Error, q.w.home.test. 300 A 192.0.2.3");
     let alias = "No Error, to.home.test. 300 CNAME elsewhere.home.test.";
-    assert_eq!(ask(&zones, "to.home.test.", rtype::A), alias);
+    let on = format!("{alias}, on to elsewhere.home.test.");
+    assert_eq!(ask(&zones, "to.home.test.", rtype::A), on);
+    assert_eq!(ask(&zones, "to.home.test.", rtype::CNAME), alias);
 }
 
 #[test]
@@ -195,10 +215,73 @@ fn the_other_kinds_deny_or_refuse_every_name() {
     ]);
     for name in ["home.test.", "a.b.home.test."] {
         assert_eq!(ask(&zones, name, rtype::A), denied("Non-Existent Domain"));
-        assert_eq!(zones.answer(&query(name, 1)).unwrap().ede.unwrap().code, EDE_BLOCKED);
+        assert_eq!(answer(&zones, name, 1).ede.unwrap().code, EDE_BLOCKED);
     }
     assert_eq!(ask(&zones, "a.secret.", rtype::A), "Query Refused");
-    assert_eq!(zones.answer(&query("secret.", 1)).unwrap().ede.unwrap().code, EDE_PROHIBITED);
+    assert_eq!(answer(&zones, "secret.", 1).ede.unwrap().code, EDE_PROHIBITED);
+}
+
+#[test]
+fn a_type_transparent_zone_lets_other_types_pass() {
+    let records = ["www A 192.0.2.1", "to CNAME www"];
+    let zones = zones(&[spec("home.test.", ZoneKind::TypeTransparent, &records)]);
+    assert_eq!(ask(&zones, "www.home.test.", rtype::A), "No Error, www.home.test. 300 A 192.0.2.1");
+    assert_eq!(ask(&zones, "www.home.test.", rtype::AAAA), "pass");
+    assert_eq!(ask(&zones, "no.home.test.", rtype::A), "pass");
+    let on = "No Error, to.home.test. 300 CNAME www.home.test., on to www.home.test.";
+    assert_eq!(ask(&zones, "to.home.test.", rtype::AAAA), on);
+}
+
+#[test]
+fn all_names_of_a_redirect_zone_have_the_records_of_its_own() {
+    let zones = zones(&[
+        spec("home.test.", ZoneKind::Redirect, &["@ A 192.0.2.1", "@ TXT x"]),
+        spec("garden.test.", ZoneKind::Redirect, &["@ CNAME garden.example."]),
+        spec("round.test.", ZoneKind::Redirect, &["@ CNAME a.round.test."]),
+    ]);
+    for name in ["home.test.", "a.home.test.", "a.b.home.test."] {
+        let expected = format!("No Error, {name} 300 A 192.0.2.1");
+        assert_eq!(ask(&zones, name, rtype::A), expected);
+        assert_eq!(ask(&zones, name, rtype::AAAA), denied("No Error"));
+    }
+    let on = "No Error, a.garden.test. 300 CNAME garden.example., on to garden.example.";
+    assert_eq!(ask(&zones, "a.garden.test.", rtype::A), on);
+    assert!(ask(&zones, "b.round.test.", rtype::A).starts_with("No Error, b.round.test. 300"));
+}
+
+#[test]
+fn blocking_kinds_say_their_one_word() {
+    let zones = zones(&[
+        spec("nodata.", ZoneKind::AlwaysNodata, &[]),
+        spec("null.", ZoneKind::AlwaysNull, &[]),
+        spec("six.", ZoneKind::BlockA, &[]),
+        spec("stream.", ZoneKind::Truncate, &[]),
+        spec("silent.", ZoneKind::Deny, &["www A 192.0.2.1", "to CNAME www"]),
+        spec("secret.", ZoneKind::Refuse, &["www A 192.0.2.1"]),
+    ]);
+    for (name, qtype, expected) in [
+        ("a.nodata.", rtype::A, "No Error, | nodata. 300 SOA"),
+        ("a.null.", rtype::A, "No Error, a.null. 300 A 0.0.0.0"),
+        ("null.", rtype::AAAA, "No Error, null. 300 AAAA ::"),
+        ("a.null.", rtype::MX, "No Error, | null. 300 SOA"),
+        ("a.six.", rtype::A, "No Error, | six. 300 SOA"),
+        ("a.six.", rtype::AAAA, "pass"),
+        ("a.stream.", rtype::A, "truncate"),
+        ("a.silent.", rtype::A, "drop"),
+        ("silent.", rtype::SOA, "drop"),
+        ("www.silent.", rtype::A, "No Error, www.silent. 300 A 192.0.2.1"),
+        ("www.silent.", rtype::MX, "drop"),
+        ("to.silent.", rtype::A, "No Error, to.silent. 300 CNAME www.silent., www.silent."),
+        ("www.secret.", rtype::A, "No Error, www.secret. 300 A 192.0.2.1"),
+        ("www.secret.", rtype::MX, "Query Refused"),
+        ("a.secret.", rtype::A, "Query Refused"),
+    ] {
+        let text = ask(&zones, name, qtype);
+        assert!(text.starts_with(expected), "{name} {qtype}: {text}");
+    }
+    for name in ["a.nodata.", "a.null.", "a.six."] {
+        assert_eq!(answer(&zones, name, rtype::A).ede.unwrap().code, EDE_BLOCKED);
+    }
 }
 
 #[test]
@@ -231,7 +314,8 @@ fn an_alias_may_stand_at_the_name_of_a_zone_without_soa() {
 fn what_is_wrong_is_said_with_its_place() {
     let bad = |kind, records: &[&str]| {
         let good = spec("good.", ZoneKind::Static, &["www A 192.0.2.1"]);
-        LocalZones::build(&[good, spec("home.test.", kind, records)]).unwrap_err()
+        let specs = [good, spec("home.test.", kind, records)];
+        LocalZones::build(&specs, &Views::default()).unwrap_err()
     };
     let fixed = ZoneKind::Static;
     for (records, said) in [
@@ -250,11 +334,20 @@ fn what_is_wrong_is_said_with_its_place() {
         assert_eq!((error.zone, error.record), (1, Some(1)), "{error}");
         assert!(error.message.contains(said), "{records:?}: {error}");
     }
-    for kind in [ZoneKind::AlwaysNxdomain, ZoneKind::Refuse] {
+    for kind in [
+        ZoneKind::AlwaysNxdomain,
+        ZoneKind::AlwaysNodata,
+        ZoneKind::AlwaysNull,
+        ZoneKind::BlockA,
+        ZoneKind::Truncate,
+    ] {
         assert!(bad(kind, &["a A 192.0.2.1"]).message.contains("never served"));
     }
+    let error = bad(ZoneKind::Redirect, &["@ A 192.0.2.1", "a A 192.0.2.1"]);
+    assert_eq!(error.record, Some(1));
+    assert!(error.message.contains("write `@` instead of `a.home.test.`"), "{error}");
     let twice = spec("home.test.", fixed, &[]);
-    let error = LocalZones::build(&[twice.clone(), twice]).unwrap_err();
+    let error = LocalZones::build(&[twice.clone(), twice], &Views::default()).unwrap_err();
     assert_eq!((error.zone, error.record), (1, None));
 }
 
