@@ -174,7 +174,9 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     let feeds = Arc::new(feeds);
     let (rpz, content) = feeds.rpz();
     pipeline.take_feeds(Arc::clone(&feeds));
-    pipeline.take_rpz(Arc::new(rpz));
+    // No answer of ours was judged by others. What the last daemon left in the kernel is judged
+    // by the fingerprint, when it is told.
+    pipeline.keep_rpz(Arc::new(rpz));
     let drawn = Drawn::new(kernel.as_ref().and_then(|kernel| kernel.cookies()), boot_now());
     let cookies = drawn.hold(&config.cookies);
     pipeline.set_cookies(cookies);
