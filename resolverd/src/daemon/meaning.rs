@@ -86,7 +86,7 @@ pub fn policy(config: &Config, files: &Files) -> Result<Policy, ConfigError> {
     })?;
     Ok(Policy {
         rules,
-        limiter: Limiter::new(limits(config), config.rate_limit.exempt.clone()),
+        limiter: Limiter::new(limits(config), &config.rate_limit.exempt),
         edns_size: config.server.edns_size,
         digest: in_answers(config, files),
         answers: of_upstreams(config),

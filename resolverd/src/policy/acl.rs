@@ -3,10 +3,11 @@
 //! Pure. The most specific prefix decides; a client that none contains is refused. The kernel
 //! decides by the same list, which is why it can be gone through.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+use super::prefixes::Prefixes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
@@ -17,13 +18,7 @@ pub enum Verdict {
 
 /// The two lists of `[acl]` as one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Acl {
-    /// Keys have no bit set below their length.
-    verdicts: HashMap<IpNet, Verdict>,
-    /// The lengths that occur, longest first.
-    lengths_v4: Vec<u8>,
-    lengths_v6: Vec<u8>,
-}
+pub struct Acl(Prefixes<Verdict>);
 
 /// Why lists are no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,56 +34,32 @@ impl Acl {
         if allow.len() + deny.len() > PREFIXES_MAX {
             return Err(AclError::TooMany(allow.len() + deny.len()));
         }
-        let mut acl = Self::default();
-        let allow = allow.iter().map(|prefix| (prefix, Verdict::Allow));
-        let deny = deny.iter().map(|prefix| (prefix, Verdict::Refuse));
+        let mut acl = Prefixes::default();
+        let allow = allow.iter().map(|prefix| (*prefix, Verdict::Allow));
+        let deny = deny.iter().map(|prefix| (*prefix, Verdict::Refuse));
         for (prefix, verdict) in allow.chain(deny) {
-            let prefix = prefix.trunc();
-            if acl.verdicts.insert(prefix, verdict).is_some_and(|other| other != verdict) {
-                return Err(AclError::Both(prefix));
+            if *acl.entry(prefix, || verdict) != verdict {
+                return Err(AclError::Both(prefix.trunc()));
             }
-            let lengths = match prefix {
-                IpNet::V4(_) => &mut acl.lengths_v4,
-                IpNet::V6(_) => &mut acl.lengths_v6,
-            };
-            lengths.push(prefix.prefix_len());
         }
-        for lengths in [&mut acl.lengths_v4, &mut acl.lengths_v6] {
-            lengths.sort_unstable_by(|a, b| b.cmp(a));
-            lengths.dedup();
-        }
-        Ok(acl)
+        Ok(Self(acl))
     }
 
     /// An IPv4 client on an IPv6 socket is an IPv4 client.
     #[must_use]
     pub fn verdict(&self, client: IpAddr) -> Verdict {
-        let client = client.to_canonical();
-        let lengths = if client.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
-        let prefixes = lengths.iter().filter_map(|&len| IpNet::new(client, len).ok());
-        prefixes
-            .into_iter()
-            .find_map(|prefix| self.verdicts.get(&prefix.trunc()))
-            .copied()
-            .unwrap_or(Verdict::Refuse)
+        self.0.around(client).next().map_or(Verdict::Refuse, |(_, verdict)| *verdict)
     }
 
     /// What holds for all clients of a prefix in which no more specific one is listed.
     #[must_use]
     pub fn verdict_of(&self, prefix: IpNet) -> Verdict {
-        let lengths = if prefix.addr().is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
-        let wider = lengths.iter().filter(|&&len| len <= prefix.prefix_len());
-        let wider = wider.filter_map(|&len| IpNet::new(prefix.addr(), len).ok());
-        wider
-            .into_iter()
-            .find_map(|wide| self.verdicts.get(&wide.trunc()))
-            .copied()
-            .unwrap_or(Verdict::Refuse)
+        self.0.covering(prefix).next().map_or(Verdict::Refuse, |(_, verdict)| *verdict)
     }
 
     /// Each prefix once, in no order. Who is in none of them is refused.
     pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, Verdict)> {
-        self.verdicts.iter().map(|(&prefix, &verdict)| (prefix, verdict))
+        self.0.iter().map(|(&prefix, &verdict)| (prefix, verdict))
     }
 }
 

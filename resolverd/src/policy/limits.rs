@@ -14,6 +14,8 @@ use resolverd_common::limits::{Prefix, RateLimits};
 use resolverd_common::maps::LIMITS_MAX;
 use resolverd_common::settings::address_words;
 
+use super::prefixes::Prefixes;
+
 /// What becomes of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judged {
@@ -29,7 +31,7 @@ pub enum Judged {
 /// The limits, and until when each prefix is paid up.
 pub struct Limiter {
     limits: RateLimits,
-    exempt: Vec<IpNet>,
+    exempt: Prefixes<()>,
     /// As many as the kernel remembers; the least used makes room.
     paid: Cache<Prefix, Arc<AtomicU64>>,
     limited: AtomicU32,
@@ -37,16 +39,21 @@ pub struct Limiter {
 
 impl Limiter {
     #[must_use]
-    pub fn new(limits: RateLimits, exempt: Vec<IpNet>) -> Self {
+    pub fn new(limits: RateLimits, exempt: &[IpNet]) -> Self {
         // Without a limit nobody is counted.
         let places = if limits.interval == 0 { 0 } else { LIMITS_MAX as usize };
-        Self { limits, exempt, paid: Cache::new(places), limited: AtomicU32::new(0) }
+        let mut free = Prefixes::default();
+        for prefix in exempt {
+            free.entry(*prefix, || ());
+        }
+        Self { limits, exempt: free, paid: Cache::new(places), limited: AtomicU32::new(0) }
     }
 
     /// Judges a query over UDP of `query_len` octets at `now`, in nanoseconds. `proven`: it has
     /// a cookie of ours for that address.
     pub fn judge(&self, client: IpAddr, query_len: usize, proven: bool, now: u64) -> Judged {
-        if proven || (self.limits == RateLimits::default()) || self.is_exempt(client) {
+        let unlimited = self.limits.interval == 0 && self.limits.amplification_max == 0;
+        if proven || unlimited || self.exempt.around(client).next().is_some() {
             return Judged::Answer { octets_max: u16::MAX };
         }
         let octets_max = self.limits.answer_max(query_len).try_into().unwrap_or(u16::MAX);
@@ -68,11 +75,6 @@ impl Limiter {
         let step = |until| self.limits.pace(until, now);
         paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
     }
-
-    fn is_exempt(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        self.exempt.iter().any(|prefix| prefix.contains(&client))
-    }
 }
 
 #[cfg(test)]
@@ -91,7 +93,7 @@ mod tests {
     };
 
     fn limiter(limits: RateLimits) -> Limiter {
-        Limiter::new(limits, vec!["10.0.0.0/8".parse().unwrap()])
+        Limiter::new(limits, &["10.0.0.0/8".parse().unwrap()])
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -178,7 +178,7 @@ pub fn policy_of(spec: rules::Spec) -> Policy {
     let mut hasher = DefaultHasher::new();
     format!("{:?} {:?} {:?}", spec.zones, spec.views, spec.dns64).hash(&mut hasher);
     let digest = hasher.finish();
-    let limiter = Limiter::new(RateLimits::default(), Vec::new());
+    let limiter = Limiter::new(RateLimits::default(), &[]);
     let rules = Rules::build(spec).unwrap();
     Policy { rules, limiter, edns_size: EDNS_SIZE, digest, answers: 0 }
 }
