@@ -219,20 +219,7 @@ fn upstreams(r: &mut Reader<'_>, written: &[Spanned<spec::Upstream>]) -> Vec<Ups
     let mut upstreams = Vec::new();
     for upstream in written.iter().take(UPSTREAMS_MAX).map(Spanned::get_ref) {
         let name = upstream.name.get_ref();
-        if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
-            r.refuse(
-                upstream.name.span(),
-                format!(
-                    "`upstream.name` is a word of 1 to {NAME_MAX} octets; \
-                     write `name = \"office\"` instead"
-                ),
-            );
-        } else if !names.insert(name) {
-            r.refuse(
-                upstream.name.span(),
-                format!("a second upstream is named `{name}`; write `name = \"{name}-2\"` instead"),
-            );
-        }
+        r.own_name("upstream", "office", &upstream.name, &mut names);
         let protocol = upstream.protocol.as_ref().map_or(Protocol::Udp, |text| protocol(r, text));
         let zones = upstream.zones.as_ref().map_or_else(
             || vec![".".to_owned()],
@@ -474,7 +461,5 @@ const UPSTREAM_ZONES_MAX: usize = 10_000;
 const PREFIXES_MAX: usize = 10_000;
 /// The one in use, and one that takes its place or had it.
 const SECRETS_MAX: usize = 2;
-/// A name is a label of metrics, and a field of log lines.
-const NAME_MAX: usize = 64;
 /// It goes with every message that is sent.
 const DNSTAP_TEXT_MAX: usize = 255;

@@ -48,6 +48,32 @@ impl Reader<'_> {
         }
     }
 
+    /// A name that an operator gives to one `thing` among its like; `names` has those before.
+    /// `example` is one.
+    pub fn own_name<'t>(
+        &mut self,
+        thing: &str,
+        example: &str,
+        text: &'t Text,
+        names: &mut HashSet<&'t String>,
+    ) {
+        let name = text.get_ref();
+        if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+            self.refuse(
+                text.span(),
+                format!(
+                    "`{thing}.name` is a word of 1 to {NAME_MAX} octets; \
+                     write `name = \"{example}\"` instead"
+                ),
+            );
+        } else if !names.insert(name) {
+            self.refuse(
+                text.span(),
+                format!("a second {thing} is named `{name}`; write `name = \"{name}-2\"` instead"),
+            );
+        }
+    }
+
     /// Reads a list; what stands in it twice is refused.
     pub fn each_once<T: PartialEq + Clone + Hash + Eq>(
         &mut self,
@@ -205,3 +231,6 @@ fn example_of(key: &str) -> String {
 
 /// `sun_path` without the octet that ends it.
 const SOCKET_PATH_MAX: usize = 107;
+
+/// Octets of a name: it is a label of metrics, and a field of log lines.
+const NAME_MAX: usize = 64;

@@ -13,7 +13,7 @@ use super::super::recursion::{self, Delegated};
 use super::super::spec;
 use super::super::values;
 use super::super::{Access, Dns64, Record, ResolveMode, View, Way, Zone, ZoneKind};
-use super::{KIND_MISSING, NAME_MAX, PREFIXES_MAX};
+use super::{KIND_MISSING, PREFIXES_MAX};
 
 pub fn zones(
     r: &mut Reader<'_>,
@@ -126,20 +126,7 @@ pub fn views(r: &mut Reader<'_>, written: &[Spanned<spec::View>]) -> Vec<View> {
     let mut views = Vec::new();
     for view in written.iter().take(VIEWS_MAX).map(Spanned::get_ref) {
         let name = view.name.get_ref();
-        if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
-            r.refuse(
-                view.name.span(),
-                format!(
-                    "`view.name` is a word of 1 to {NAME_MAX} octets; \
-                     write `name = \"guests\"` instead"
-                ),
-            );
-        } else if !names.insert(name) {
-            r.refuse(
-                view.name.span(),
-                format!("a second view is named `{name}`; write `name = \"{name}-2\"` instead"),
-            );
-        }
+        r.own_name("view", "guests", &view.name, &mut names);
         r.not_empty("view.clients", &view.clients, "[\"10.9.0.0/16\"]");
         prefixes_seen += view.clients.get_ref().len();
         if prefixes_seen > PREFIXES_MAX {
