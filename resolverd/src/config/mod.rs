@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use resolverd_common::cookie::Secret;
 
 pub use overlay::DEFAULTS;
 pub use recursion::{Delegated, Delegation, Recursion, RootHints};
@@ -279,9 +280,8 @@ pub struct Acl {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cookies {
     pub enabled: bool,
-    /// None, one, or the one in use and another that is believed. As written: 32 hexadecimal
-    /// digits each.
-    pub secrets: Vec<String>,
+    /// None, one, or the one in use and another that is believed.
+    pub secrets: Vec<Secret>,
 }
 
 /// How often and with how much clients are answered over UDP.

@@ -141,6 +141,14 @@ fn the_commented_examples_of_the_defaults_are_taken() {
 }
 
 #[test]
+fn a_cookie_secret_is_read_in_the_order_of_its_octets() {
+    let text = "[cookies]\nsecrets = [\"000102030405060708090a0b0c0d0E0F\"]\n";
+    let [secret] = Config::parse(text, "f").unwrap().cookies.secrets[..] else { panic!() };
+    let octets = secret.map(u64::to_ne_bytes).concat();
+    assert!(octets.iter().copied().eq(0..16), "{octets:?}");
+}
+
+#[test]
 fn larger_classes_follow_entries_unless_they_are_written() {
     let entries = |text: &str| Config::parse(text, "f").unwrap().kernel.entries;
     assert_eq!(entries("kernel.entries = 1024"), [1024, 256, 256, 256]);

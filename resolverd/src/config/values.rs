@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hickory_proto::rr::Name;
 use ipnet::{IpNet, Ipv6Net};
+use resolverd_common::cookie::Secret;
 
 use super::{DnstapMessage, Listen, Override, QueryTarget};
 
@@ -369,17 +370,20 @@ pub fn prefix(text: &str) -> Result<IpNet, Refusal> {
     }
 }
 
-/// 128 bits in hexadecimal digits, as servers share them; lower-case.
-pub fn cookie_secret(text: &str) -> Result<String, Refusal> {
+/// 128 bits in hexadecimal digits, as BIND, Knot and Unbound share them.
+pub fn cookie_secret(text: &str) -> Result<Secret, Refusal> {
     let text = text.trim();
-    if text.len() == 32 && text.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return Ok(text.to_ascii_lowercase());
-    }
-    // Not the text itself: it may be most of a secret.
-    refuse(
-        "a secret has 32 hexadecimal digits (RFC 9018 section 4)",
-        "the output of `openssl rand -hex 16`",
-    )
+    let digits = text.len() == 32 && text.bytes().all(|c| c.is_ascii_hexdigit());
+    let Some(bits) = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten() else {
+        // Not the text itself: it may be most of a secret.
+        return refuse(
+            "a secret has 32 hexadecimal digits (RFC 9018 section 4)",
+            "the output of `openssl rand -hex 16`",
+        );
+    };
+    // Two words in memory order: the octets stand as they are written.
+    let [high, low] = [(bits >> 64) as u64, bits as u64];
+    Ok([high.to_be(), low.to_be()])
 }
 
 /// A prefix that IPv4 addresses are mapped into (RFC 6052 section 2.2).

@@ -9,7 +9,7 @@ use resolverd_common::cookie::{Secret, Secrets};
 
 use crate::clock::BootTime;
 use crate::config;
-use crate::policy::cookies::{changed, secret, secrets};
+use crate::policy::cookies::{changed, secrets};
 
 /// RFC 7873 section 7.1: at least every 36 days; a day keeps what a stolen secret is good for
 /// short, and is far longer than the hour that a cookie lives.
@@ -36,9 +36,7 @@ impl Drawn {
         if !config.enabled {
             return None;
         }
-        let written: Vec<Secret> =
-            config.secrets.iter().filter_map(|text| secret(text).ok()).collect();
-        Some(secrets(&written).unwrap_or(self.secrets))
+        Some(secrets(&config.secrets).unwrap_or(self.secrets))
     }
 
     /// Draws a new one when the last has had its day. True: it did.
@@ -60,12 +58,11 @@ fn draw() -> Secret {
 mod tests {
     use super::*;
 
-    fn config(enabled: bool, secrets: &[&str]) -> config::Cookies {
-        let secrets = secrets.iter().map(|text| (*text).to_owned()).collect();
-        config::Cookies { enabled, secrets }
+    fn config(enabled: bool, secrets: &[Secret]) -> config::Cookies {
+        config::Cookies { enabled, secrets: secrets.to_vec() }
     }
 
-    const ONE: &str = "00000000000000010000000000000002";
+    const ONE: Secret = [1, 2];
 
     #[test]
     fn the_files_secrets_come_before_drawn_ones_and_off_is_off() {
@@ -73,7 +70,7 @@ mod tests {
         let own = drawn.hold(&config(true, &[])).unwrap();
         assert_eq!(own.current, own.other);
         let written = drawn.hold(&config(true, &[ONE])).unwrap();
-        assert_eq!(written.current, secret(ONE).unwrap());
+        assert_eq!(written.current, ONE);
         assert_ne!(own.current, written.current);
         assert_eq!(drawn.hold(&config(false, &[ONE])), None);
     }
