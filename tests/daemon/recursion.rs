@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use lab::{Ask, Authority, Daemon, Scratch, Upstream, Zone};
+use lab::{Ask, Authority, Daemon, Scratch, Signed, Upstream, Zone};
 
 use crate::site::{Site, address, has_line, json, logged};
 
@@ -181,7 +181,7 @@ fn single_zones_have_servers_of_their_own_and_families_can_be_off() -> Result<()
 
 fn zone(name: &str, text: &str) -> Zone {
     let text = format!("$ORIGIN {name}\n$TTL 3600\n{text}");
-    Zone { name: name.to_owned(), text, signed: false }
+    Zone { name: name.to_owned(), text, signed: Signed::No }
 }
 
 const ROOT: u8 = 10;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Ask, Daemon, Process, Scratch, Zone, dig, kdig, run, wait, zones};
+use lab::{Ask, Daemon, Process, Scratch, Signed, Zone, dig, kdig, run, wait, zones};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -254,8 +254,11 @@ fn dnstap_tells_forwarding_from_recursion() -> Result<()> {
     let site = Site::new()?;
     let root = "@ SOA a.root. admin. 1 3600 900 604800 60\n@ NS a.root.\n\
                 a.root. A 10.53.2.2\nwww.direct. A 192.0.2.9\n";
-    let root =
-        Zone { name: ".".to_owned(), text: format!("$ORIGIN .\n$TTL 300\n{root}"), signed: false };
+    let root = Zone {
+        name: ".".to_owned(),
+        text: format!("$ORIGIN .\n$TTL 300\n{root}"),
+        signed: Signed::No,
+    };
     let _authority = site.authority(&[root])?;
     let scratch = Scratch::new("dnstap")?;
     let hints = scratch.write("hints", "a.root. 3600 A 10.53.2.2\n")?;

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result};
-use lab::{Ask, Authority, Daemon, Scratch, Zone};
+use lab::{Ask, Authority, Daemon, Scratch, Signed, Zone};
 
 use crate::site::{Site, address, json};
 
@@ -18,27 +18,30 @@ macro_rules! need_servers {
     };
 }
 
-struct Signed {
+struct Tree {
     site: Site,
     _servers: Vec<Authority>,
     files: Scratch,
 }
 
-impl Signed {
+impl Tree {
     fn new() -> Result<Self> {
         let site = Site::new()?;
         for last in [ROOT, TLD, LEAF] {
             site.upstream.address("u0", &format!("10.53.2.{last}/24"))?;
         }
         let v4 = |last: u8| IpAddr::from(Ipv4Addr::new(10, 53, 2, last));
-        let leaf = |name: &str, signed: bool| {
+        let leaf = |name: &str, signed: Signed| {
             let text = "@ SOA ns admin 1 3600 900 604800 60\n@ NS ns\nns A 10.53.2.12\n\
                         www A 192.0.2.1\n*.wild A 192.0.2.2\n";
             zone(name, text, signed)
         };
         // From the leaves up: each zone has the DS of those below it.
-        let leaves =
-            [leaf("good.test.", true), leaf("broken.test.", true), leaf("plain.test.", false)];
+        let leaves = [
+            leaf("good.test.", Signed::Nsec),
+            leaf("broken.test.", Signed::Nsec),
+            leaf("plain.test.", Signed::No),
+        ];
         let leaves = Authority::start(&site.upstream, &[v4(LEAF)], &leaves)?;
         let good = leaves.trust_anchor("good.test.")?;
         // A digit of the digest is another.
@@ -51,13 +54,15 @@ impl Signed {
              good NS ns.good\nns.good A 10.53.2.12\nbroken NS ns.broken\nns.broken A 10.53.2.12\n\
              plain NS ns.plain\nns.plain A 10.53.2.12\n{good}\n{broken}\n"
         );
-        let tld = Authority::start(&site.upstream, &[v4(TLD)], &[zone("test.", &text, true)])?;
+        let tld =
+            Authority::start(&site.upstream, &[v4(TLD)], &[zone("test.", &text, Signed::Nsec)])?;
         let text = format!(
             "@ SOA a.root. admin. 1 3600 900 604800 60\n@ NS a.root.\na.root. A 10.53.2.10\n\
              test. NS ns.test.\nns.test. A 10.53.2.11\n{}\n",
             tld.trust_anchor("test.")?
         );
-        let root = Authority::start(&site.upstream, &[v4(ROOT)], &[zone(".", &text, true)])?;
+        let root =
+            Authority::start(&site.upstream, &[v4(ROOT)], &[zone(".", &text, Signed::Nsec)])?;
         let files = Scratch::new("anchors")?;
         files.write("root.hints", "a.root. 3600 A 10.53.2.10\n")?;
         files.write("anchors", &format!("{}\n", root.trust_anchor(".")?))?;
@@ -80,7 +85,7 @@ impl Signed {
 #[test]
 fn answers_of_signed_zones_are_authentic_and_false_ones_fail_with_their_reason() -> Result<()> {
     need_servers!();
-    let signed = Signed::new()?;
+    let signed = Tree::new()?;
     let daemon = signed.daemon("")?;
     let ask = |name: &str| signed.site.ask(&Ask::new(name, "A").dnssec());
     let reply = ask("www.good.test.").with_context(|| daemon.log())?;
@@ -121,7 +126,7 @@ fn answers_of_signed_zones_are_authentic_and_false_ones_fail_with_their_reason()
 #[test]
 fn the_time_is_fixed_and_a_zone_is_left_unchecked_where_the_file_says_so() -> Result<()> {
     need_servers!();
-    let signed = Signed::new()?;
+    let signed = Tree::new()?;
     let daemon = signed.daemon("negative-trust-anchors = [\"broken.test.\"]")?;
     let ask = |name: &str| signed.site.ask(&Ask::new(name, "A").dnssec());
     let reply = ask("www.broken.test.")?;
@@ -137,7 +142,7 @@ fn the_time_is_fixed_and_a_zone_is_left_unchecked_where_the_file_says_so() -> Re
     Ok(())
 }
 
-fn zone(name: &str, text: &str, signed: bool) -> Zone {
+fn zone(name: &str, text: &str, signed: Signed) -> Zone {
     let text = format!("$ORIGIN {name}\n$TTL 3600\n{text}");
     Zone { name: name.to_owned(), text, signed }
 }

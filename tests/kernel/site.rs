@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use anyhow::{Result, ensure};
-use lab::{Authority, Daemon, Namespace, Scratch, Wire, Zone, run, zones};
+use lab::{Authority, Daemon, Namespace, Scratch, Signed, Wire, Zone, run, zones};
 
 use crate::frame::{Datagram, Mac, UDP, mac};
 use crate::operator::Operator;
@@ -174,7 +174,7 @@ impl Site {
 fn all_zones() -> [Zone; 3] {
     let text = "$ORIGIN .\n$TTL 3600\n@ SOA ns.lab.test. admin.lab.test. 1 3600 900 604800 300\n\
                 @ NS ns.lab.test.\n";
-    let root = Zone { name: ".".to_owned(), text: text.to_owned(), signed: false };
+    let root = Zone { name: ".".to_owned(), text: text.to_owned(), signed: Signed::No };
     [zones::lab(), zones::signed(), root]
 }
 

@@ -11,7 +11,7 @@ use crate::namespace::{Namespace, find};
 use crate::process::{Process, run};
 use crate::query::Ask;
 use crate::scratch::Scratch;
-use crate::zones::Zone;
+use crate::zones::{Signed, Zone};
 
 /// knotd in a namespace, ready when it answers for every zone.
 #[derive(Debug)]
@@ -95,10 +95,11 @@ impl Authority {
 
 fn serves(inside: &Namespace, server: SocketAddr, zone: &Zone) -> bool {
     let ask = Ask::new(&zone.name, "SOA");
-    let ask = if zone.signed { ask.dnssec() } else { ask };
+    let signed = zone.signed != Signed::No;
+    let ask = if signed { ask.dnssec() } else { ask };
     inside.ask(server, &ask).is_ok_and(|reply| {
         reply.of_type("SOA").next().is_some()
-            && (!zone.signed || reply.of_type("RRSIG").next().is_some())
+            && (!signed || reply.of_type("RRSIG").next().is_some())
     })
 }
 
@@ -110,11 +111,17 @@ fn config(scratch: &Scratch, addresses: &[IpAddr], zones: &[Zone]) -> Result<Str
          background-workers: 1\n  listen: [ {} ]\n  edns-client-subnet: off\n\
          database:\n  storage: \"{dir}\"\n\
          log:\n  - target: stderr\n    any: warning\n\
-         policy:\n  - id: lab\n    algorithm: ecdsap256sha256\n    nsec3: off\n    \
-         single-type-signing: on\n\
-         zone:\n",
+         policy:\n",
         listen.join(", ")
     );
+    for (id, denial) in POLICIES {
+        let _ = write!(
+            text,
+            "  - id: {id}\n    algorithm: ecdsap256sha256\n    single-type-signing: on\n    \
+             nsec3-iterations: 0\n    nsec3-salt-length: 0\n{denial}"
+        );
+    }
+    text.push_str("zone:\n");
     for zone in zones {
         let file = scratch.write(&format!("{}zone", zone.name), &zone.text)?;
         let _ = write!(
@@ -124,9 +131,20 @@ fn config(scratch: &Scratch, addresses: &[IpAddr], zones: &[Zone]) -> Result<Str
             zone.name,
             file.display()
         );
-        if zone.signed {
-            text.push_str("    dnssec-signing: on\n    dnssec-policy: lab\n");
-        }
+        let policy = match zone.signed {
+            Signed::No => continue,
+            Signed::Nsec => "nsec",
+            Signed::Nsec3 => "nsec3",
+            Signed::OptOut => "opt-out",
+        };
+        let _ = write!(text, "    dnssec-signing: on\n    dnssec-policy: {policy}\n");
     }
     Ok(text)
 }
+
+/// The ways of signing: their names in the configuration, and what each says of denial.
+const POLICIES: [(&str, &str); 3] = [
+    ("nsec", "    nsec3: off\n"),
+    ("nsec3", "    nsec3: on\n"),
+    ("opt-out", "    nsec3: on\n    nsec3-opt-out: on\n"),
+];

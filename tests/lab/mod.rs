@@ -35,4 +35,4 @@ pub use process::{Process, run};
 pub use query::{Ask, Record, Reply, qtype, tcp, udp};
 pub use scratch::Scratch;
 pub use upstream::Upstream;
-pub use zones::Zone;
+pub use zones::{Signed, Zone};

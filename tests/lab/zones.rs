@@ -8,8 +8,18 @@ pub struct Zone {
     /// With its last dot.
     pub name: String,
     pub text: String,
-    /// The server signs it.
-    pub signed: bool,
+    pub signed: Signed,
+}
+
+/// Whether the server signs a zone, and how it denies what is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signed {
+    No,
+    Nsec,
+    /// Without iterations and salt (RFC 9276).
+    Nsec3,
+    /// NSEC3 that leaves out delegations to unsigned zones (RFC 5155 section 6).
+    OptOut,
 }
 
 /// `lab.test.`: unsigned, a name for each case a resolver meets.
@@ -23,7 +33,7 @@ pub fn lab() -> Zone {
 /// server with ECDSA P-256 and NSEC.
 #[must_use]
 pub fn signed() -> Zone {
-    Zone { signed: true, ..zone("signed.test.", LAB.to_owned() + &sets()) }
+    Zone { signed: Signed::Nsec, ..zone("signed.test.", LAB.to_owned() + &sets()) }
 }
 
 /// `bench.test.`: `names` names `n000000` … with one address each, the wildcards `*.miss` and
@@ -53,12 +63,12 @@ pub fn signed_bench(names: u32) -> Zone {
     for i in 0..names {
         let _ = writeln!(text, "n{i:06} A 198.51.{}.{}", i >> 8 & 255, i & 255);
     }
-    Zone { signed: true, ..zone("signed-bench.test.", text) }
+    Zone { signed: Signed::Nsec, ..zone("signed-bench.test.", text) }
 }
 
 fn zone(name: &str, text: String) -> Zone {
     let text = format!("$ORIGIN {name}\n$TTL 3600\n{text}");
-    Zone { name: name.to_owned(), text, signed: false }
+    Zone { name: name.to_owned(), text, signed: Signed::No }
 }
 
 /// Sets whose size decides what may happen to them: 8 fits anywhere, 16 is the most TTLs that an
