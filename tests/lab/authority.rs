@@ -47,17 +47,28 @@ impl Authority {
         zones: &[Zone],
         by: &[&str],
     ) -> Result<Self> {
+        let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| (*ip, 53).into()).collect();
+        Self::start_at(scratch, inside, &addresses, zones, by)
+    }
+
+    /// The same, on ports of the caller's choice.
+    pub fn start_at(
+        scratch: Scratch,
+        inside: &Namespace,
+        addresses: &[SocketAddr],
+        zones: &[Zone],
+        by: &[&str],
+    ) -> Result<Self> {
         let config = scratch.write("knot.conf", &config(&scratch, addresses, zones)?)?;
         let knotd = find("knotd").context("the lab needs `knotd`: `cargo xtask setup`")?;
         let mut words = by.iter().map(Into::into).chain([knotd.into_os_string()]);
         let mut command = inside.command(words.next().context("a command has a first word")?);
         command.args(words).arg("-c").arg(&config);
         let mut process = Process::start("knotd", command, &scratch.path().join("log"))?;
-        let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| (*ip, 53).into()).collect();
         process.ready("knotd answers for its zones", || {
             zones.iter().all(|zone| addresses.iter().all(|at| serves(inside, *at, zone)))
         })?;
-        Ok(Self { process, addresses, config, _scratch: scratch })
+        Ok(Self { process, addresses: addresses.to_vec(), config, _scratch: scratch })
     }
 
     #[must_use]
@@ -103,9 +114,10 @@ fn serves(inside: &Namespace, server: SocketAddr, zone: &Zone) -> bool {
     })
 }
 
-fn config(scratch: &Scratch, addresses: &[IpAddr], zones: &[Zone]) -> Result<String> {
+fn config(scratch: &Scratch, addresses: &[SocketAddr], zones: &[Zone]) -> Result<String> {
     let dir = scratch.path().display();
-    let listen: Vec<String> = addresses.iter().map(|ip| format!("{ip}@53")).collect();
+    let listen: Vec<String> =
+        addresses.iter().map(|at| format!("{}@{}", at.ip(), at.port())).collect();
     let mut text = format!(
         "server:\n  rundir: \"{dir}\"\n  udp-workers: 1\n  tcp-workers: 1\n  \
          background-workers: 1\n  listen: [ {} ]\n  edns-client-subnet: off\n\

@@ -1,8 +1,10 @@
 //! The harness on itself: what it makes works, and is gone afterwards.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use anyhow::Result;
+use lab::internet::{Fault, Host, Internet, Link, Nameserver, Plan};
 use lab::{Ask, Authority, Namespace, Upstream, Wire, dig, kdig, zones};
 
 /// Says why the lab isn't there, once a test.
@@ -82,5 +84,60 @@ fn a_silent_upstream_counts_what_it_was_asked() -> Result<()> {
     assert!(inside.enter(|| lab::udp(at, &bytes, bound))?.is_err());
     assert_eq!(inside.ask(at, &Ask::new("a.test.", "A"))?.rcode(), 0);
     assert_eq!(upstream.asked(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_fake_internet_is_there_in_seconds_and_each_server_has_its_zones() -> Result<()> {
+    if no_lab() {
+        return Ok(());
+    }
+    let plan = Plan::of_seed(7);
+    let begun = Instant::now();
+    // On another port, as a relay in between would have it.
+    let internet = Internet::start_on(&plan, 1_053)?;
+    println!("{} zones after {:?}", plan.zones.len(), begun.elapsed());
+    let place = internet.attach("client")?;
+    let ask = |server: &Nameserver, ask: &Ask| {
+        // Those without addresses of their own are named by another zone.
+        let at = server.addresses.first().map(|ip| (*ip, 1_053).into());
+        at.map(|at| place.namespace.ask(at, ask))
+    };
+    let mut silent = 0;
+    for zone in &plan.zones {
+        for server in &zone.nameservers {
+            // All that are dead are so at one address: one wait is enough.
+            silent += usize::from(server.host == Host::Dead);
+            if server.host == Host::Dead && silent > 1 {
+                continue;
+            }
+            let Some(reply) = ask(server, &Ask::new(&zone.name, "SOA").dnssec()) else { continue };
+            match server.host {
+                Host::Alive(_) => {
+                    let reply = reply?;
+                    assert!(reply.authoritative() && reply.of_type("SOA").count() == 1);
+                    let signed = zone.signing.is_some() && zone.fault != Some(Fault::Unsigned);
+                    assert_eq!(reply.of_type("RRSIG").count() > 0, signed, "{}", zone.name);
+                }
+                // It refuses, or has the zone above and refers to itself.
+                Host::Lame(_) => {
+                    let reply = reply?;
+                    assert!(reply.rcode() == 5 || !reply.authoritative(), "{}", zone.name);
+                }
+                Host::Dead => assert!(reply.is_err(), "{}", zone.name),
+            }
+        }
+        // The DS is at the zone above, or is not.
+        let Some(above) = zone.above else { continue };
+        let server = plan.zones[above].nameservers.iter().find(|s| !s.addresses.is_empty());
+        let Some(Ok(reply)) = server.and_then(|s| ask(s, &Ask::new(&zone.name, "DS").dnssec()))
+        else {
+            continue;
+        };
+        let shown = zone.signing.is_some() && zone.link != Link::None;
+        assert_eq!(reply.of_type("DS").count() > 0, shown, "{}", zone.name);
+    }
+    assert!(std::fs::read_to_string(internet.hints())?.contains(" A 10.53.16."));
+    assert!(std::fs::read_to_string(internet.trust_anchor())?.starts_with(". 3600 IN DS "));
     Ok(())
 }

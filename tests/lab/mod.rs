@@ -19,6 +19,7 @@
 mod authority;
 mod clients;
 mod daemon;
+pub mod internet;
 mod namespace;
 mod process;
 mod query;

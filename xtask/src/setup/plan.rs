@@ -120,6 +120,7 @@ pub const COMPILER_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src
 /// What the tests and benches call.
 pub const TEST_PACKAGES: &[&str] = &[
     "bind9-dnsutils",
+    "bind9-utils",
     "bpftool",
     "clang",
     "curl",
@@ -130,6 +131,8 @@ pub const TEST_PACKAGES: &[&str] = &[
     "iproute2",
     "knot",
     "knot-dnsutils",
+    "knot-resolver",
+    "ldnsutils",
     "nsd",
     "openssl",
     "procps",
