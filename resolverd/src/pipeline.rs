@@ -27,6 +27,7 @@ mod whole;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -137,6 +138,8 @@ struct Shared {
     /// None: cookies are off.
     cookies: ArcSwapOption<Secrets>,
     rpz: ArcSwap<Rpz>,
+    /// Boot time from which on answers were held against the rules about servers of now.
+    servers_judged_from: AtomicU64,
     feeds: ArcSwapOption<Feeds>,
     under_way: UnderWay,
     background: Background,
@@ -165,6 +168,7 @@ impl Pipeline {
             policy,
             cookies: ArcSwapOption::empty(),
             rpz,
+            servers_judged_from: AtomicU64::new(0),
             feeds,
             under_way,
             background,

@@ -11,14 +11,24 @@ use crate::need_lab;
 use crate::site::Site;
 
 /// Unbound in the namespace of the upstream, which it asks like the daemon does.
-struct Unbound {
+pub struct Unbound {
     _process: Process,
     _scratch: Scratch,
-    at: SocketAddr,
+    pub at: SocketAddr,
 }
 
 impl Unbound {
     fn start(site: &Site, clauses: impl FnOnce(&Path) -> String) -> Result<Self> {
+        let forward = format!("forward-zone:\n  name: \".\"\n  forward-addr: {}\n", site.far.far);
+        Self::running(site, "www.lab.test.", |dir| format!("{}\n{forward}", clauses(dir)))
+    }
+
+    /// With clauses that say how names are resolved; ready when it answers for `first`.
+    pub fn running(
+        site: &Site,
+        first: &str,
+        clauses: impl FnOnce(&Path) -> String,
+    ) -> Result<Self> {
         let scratch = Scratch::new("unbound")?;
         let dir = scratch.path().display().to_string();
         let at = SocketAddr::from((site.far.far, 5_300));
@@ -27,11 +37,9 @@ impl Unbound {
              do-daemonize: no\n  chroot: \"\"\n  username: \"\"\n  directory: \"{dir}\"\n  \
              pidfile: \"{dir}/pid\"\n  use-syslog: no\n  logfile: \"\"\n  \
              module-config: \"respip iterator\"\n  do-not-query-localhost: no\n  \
-             num-threads: 1\n  minimal-responses: yes\n  local-zone: \"test.\" nodefault\n{}\n\
-             forward-zone:\n  name: \".\"\n  forward-addr: {}\n",
+             num-threads: 1\n  minimal-responses: yes\n  local-zone: \"test.\" nodefault\n{}\n",
             site.far.far,
             clauses(scratch.path()),
-            site.far.far,
         );
         let config = scratch.write("unbound.conf", &config)?;
         let unbound = find("unbound").context("this test needs `unbound`")?;
@@ -39,14 +47,14 @@ impl Unbound {
         command.arg("-d").arg("-c").arg(&config);
         let mut process = Process::start("unbound", command, &scratch.path().join("log"))?;
         process.ready("unbound answers", || {
-            site.upstream.ask(at, &Ask::new("www.lab.test.", "A")).is_ok()
+            site.upstream.ask(at, &Ask::new(first, "A")).is_ok_and(|reply| reply.rcode() != 2)
         })?;
         Ok(Self { _process: process, _scratch: scratch, at })
     }
 }
 
 /// What a client makes of an answer: RCODE, TC and the records that answer, less their TTLs.
-fn told(reply: &Result<Reply>) -> String {
+pub fn told(reply: &Result<Reply>) -> String {
     let Ok(reply) = reply else { return "nothing".into() };
     // Names in data may be compressed differently: of aliases it counts how many there are.
     let data: BTreeSet<String> =
@@ -55,7 +63,7 @@ fn told(reply: &Result<Reply>) -> String {
     format!("{} tc={} aliases={aliases} {data:?}", reply.rcode(), reply.truncated())
 }
 
-fn compare(site: &Site, unbound: &Unbound, asks: &[(&str, &str)]) -> Result<()> {
+pub fn compare(site: &Site, unbound: &Unbound, asks: &[(&str, &str)]) -> Result<()> {
     let mut differences = Vec::new();
     for (name, qtype) in asks {
         let ask = Ask::new(name, qtype);

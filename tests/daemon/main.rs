@@ -18,6 +18,7 @@ mod keeping;
 mod load;
 mod operator;
 mod policy;
+mod policy_by_servers;
 mod prefetch;
 mod promotion;
 mod recursion;

@@ -17,17 +17,18 @@ macro_rules! need_servers {
         }
     };
 }
+pub(crate) use need_servers;
 
 /// The root, `test.`, and the zones below it, each on addresses of its own.
-struct Internet {
-    site: Site,
+pub struct Internet {
+    pub site: Site,
     _servers: Vec<Authority>,
     _dead: Upstream,
     hints: Scratch,
 }
 
 impl Internet {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let site = Site::new()?;
         for last in [ROOT, TLD, LAB, DEAD] {
             site.upstream.address("u0", &format!("10.53.2.{last}/24"))?;
@@ -77,7 +78,7 @@ impl Internet {
         Ok(Self { site, _servers: servers, _dead: dead, hints })
     }
 
-    fn daemon(&self, more: &str) -> Result<Daemon> {
+    pub fn daemon(&self, more: &str) -> Result<Daemon> {
         let mut file = self.site.file(&[]);
         file.kernel = "mode = \"off\"".to_owned();
         file.resolve = format!(
@@ -189,5 +190,5 @@ const TLD: u8 = 11;
 const LAB: u8 = 12;
 const DEAD: u8 = 14;
 
-const ALLOW: &str = "allow-server = [\"10.53.0.0/16\", \"fd53::/16\"]";
+pub const ALLOW: &str = "allow-server = [\"10.53.0.0/16\", \"fd53::/16\"]";
 const ANSWER: Duration = Duration::from_secs(5);

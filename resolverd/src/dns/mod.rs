@@ -8,6 +8,7 @@ pub mod name;
 pub mod records;
 pub mod rtype;
 pub mod sections;
+pub mod trail;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use zerocopy::IntoBytes;
 pub use name::{Name, NameError};
 pub use records::RecordError;
 pub use sections::Sections;
+pub use trail::{Cut, NameServer, Trail};
 
 /// One question, as far as it decides the answer.
 ///
@@ -85,6 +87,8 @@ pub struct Answer {
     pub ede: Option<Ede>,
     /// Who said so.
     pub source: Source,
+    /// Whose servers led to it, if somebody wants to know.
+    pub trail: Trail,
 }
 
 /// RFC 8914. An answer with extra text is not promoted into the kernel.
@@ -132,6 +136,7 @@ impl Answer {
             signed_for: None,
             ede,
             source: Source::Daemon,
+            trail: Trail::default(),
         }
     }
 }

@@ -181,7 +181,7 @@ impl Shared {
     /// Whether the policy of now would have made of a question what an entry says.
     pub(super) fn passes(&self, query: &Query, held: &Held, head: &Head, now: u64) -> bool {
         let answer = || self.cache.answer(held, head, &query.name, now);
-        !self.cache.is_made_here(head) && self.still_holds(query, answer)
+        !self.cache.is_made_here(head) && self.still_holds(query, head.stored_at, answer)
     }
 
     fn keep_apart(&self, key: Key, query: &Query, answer: &Answer, began: Began) {

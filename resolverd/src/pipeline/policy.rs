@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use resolverd_common::question::HEADER_LEN;
 use resolverd_common::reply::question_len;
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::cache::Scope;
 use crate::clock::boot_now;
-use crate::dns::{Answer, Query, Source, rcode};
+use crate::dns::{Answer, Query, Source, Trail, rcode};
 use crate::metrics::{Dropped, PolicyRule};
 use crate::policy::rpz::{self, Action, Feeds, Hit, Rpz};
 use crate::policy::{Rule, Ruling, Said, ViewId, Way};
@@ -65,14 +66,13 @@ impl Pipeline {
 
     /// Takes over policy zones that say the same as those before.
     pub fn keep_rpz(&self, rpz: Arc<Rpz>) {
-        self.shared.rpz.store(rpz);
+        self.shared.take_rpz(rpz, || {});
     }
 
     /// Takes over what feeds say now.
     pub fn take_rpz(&self, rpz: Arc<Rpz>) {
         self.shared.fast.raise_epoch();
-        self.shared.rpz.store(rpz);
-        self.judge_anew(false);
+        self.shared.take_rpz(rpz, || self.judge_anew(false));
     }
 
     #[must_use]
@@ -97,6 +97,21 @@ impl Pipeline {
 }
 
 impl Shared {
+    /// Takes over policy zones, and has answers judged anew by `judge_anew`.
+    fn take_rpz(&self, rpz: Arc<Rpz>, judge_anew: impl FnOnce()) {
+        self.resolver.trace(rpz.judges_servers());
+        let alike = rpz.judges_servers_like(&self.rpz.load());
+        // Until it is clear which answers are still kept that were looked for before: none holds.
+        if !alike {
+            self.servers_judged_from.store(u64::MAX, Ordering::Release);
+        }
+        self.rpz.store(rpz);
+        judge_anew();
+        if !alike {
+            self.servers_judged_from.store(boot_now().0, Ordering::Release);
+        }
+    }
+
     /// Hears a notification, and answers it. False: it is none for us.
     pub(super) fn heard(&self, client: &Client, message: &[u8], out: &mut Vec<u8>) -> bool {
         let feeds = self.feeds.load();
@@ -239,29 +254,38 @@ impl Shared {
         query: &Query,
         answer: &Answer,
     ) -> Option<Said> {
-        match policy.rules.rebinding.screen(query, answer) {
-            Ok(None) => {}
-            Ok(Some(screened)) => {
-                self.metrics.policy_answers(PolicyRule::Rebinding).inc();
-                debug!(name = %query.name, "private addresses taken out of an answer");
-                return Some(Said::Answer(screened));
-            }
-            Err(error) => debug!(%error, "an answer cannot be read again"),
+        let screened = policy.rules.rebinding.screen(query, answer).unwrap_or_else(|error| {
+            debug!(%error, "an answer cannot be read again");
+            None
+        });
+        if screened.is_some() {
+            self.metrics.policy_answers(PolicyRule::Rebinding).inc();
+            debug!(name = %query.name, "private addresses taken out of an answer");
         }
+        // What is left of it is judged like any.
+        let said = self.by_answer(rpz, query, screened.as_ref().unwrap_or(answer), &answer.trail);
+        said.or(screened.map(Said::Answer))
+    }
+
+    /// What policy zones say of an upstream's answer.
+    fn by_answer(&self, rpz: &Rpz, query: &Query, answer: &Answer, trail: &Trail) -> Option<Said> {
         if rpz.is_empty() {
             return None;
         }
         let sections = answer.sections(&query.name).ok()?;
         let mut note = |hit: &Hit| self.note_hit(hit, query);
-        let (n, hit) = rpz.answer(ViewId(query.view), &query.name, &sections, &mut note)?;
+        let view = ViewId(query.view);
+        let (n, hit) = rpz.answer(view, &query.name, &sections, trail, &mut note)?;
         let (name, way) = rpz::way(&query.name, &sections.answer, n);
         rpz.carry_out(&hit, query, &name, way)
     }
 
-    /// Whether an answer of others that is in the cache is what the policy of now makes of it.
+    /// Whether an answer of others that is in the cache since `stored_at` is what the policy of
+    /// now makes of it.
     pub(super) fn still_holds(
         &self,
         query: &Query,
+        stored_at: u64,
         answer: impl FnOnce() -> Option<Answer>,
     ) -> bool {
         let (policy, rpz) = (self.policy.load(), self.rpz.load());
@@ -271,6 +295,10 @@ impl Shared {
         if rpz.is_empty() {
             return true;
         }
+        // Whose servers led to it is not kept with it: the resolver finds that out anew.
+        if rpz.judges_servers() && stored_at <= self.servers_judged_from.load(Ordering::Acquire) {
+            return false;
+        }
         let view = ViewId(query.view);
         let changes = |hit: Hit| hit.action != Action::Passthru;
         let asked = rpz.question(view, &query.name, None, &mut |_| {});
@@ -279,7 +307,8 @@ impl Shared {
         }
         let sections = answer().and_then(|answer| answer.sections(&query.name).ok());
         sections.is_some_and(|sections| {
-            let hit = rpz.answer(view, &query.name, &sections, &mut |_| {});
+            let none = Trail::default();
+            let hit = rpz.answer(view, &query.name, &sections, &none, &mut |_| {});
             !hit.is_some_and(|(_, hit)| changes(hit))
         })
     }

@@ -374,16 +374,12 @@ impl Zone {
         };
         let life = answers.iter().chain(soa).map(|record| record.ttl).min().unwrap_or(0);
         Answer {
-            rcode,
             authoritative: true,
-            secure: false,
             counts: body.counts,
             body: body.octets,
             ttl_offsets: body.ttl_offsets,
-            life: Duration::from_secs(life.into()),
-            signed_for: None,
-            ede: None,
             source: Source::Local(self.name.clone()),
+            ..Answer::empty(rcode, Duration::from_secs(life.into()), None)
         }
     }
 }

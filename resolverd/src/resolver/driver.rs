@@ -124,6 +124,13 @@ impl Shared {
         }
     }
 
+    pub(super) fn trace(&self, wanted: bool) {
+        if self.recursor.world().trace(wanted) {
+            self.flights.lock().next_turn();
+            self.recursor.flush(&Flushed::All);
+        }
+    }
+
     /// Asks upstreams.
     async fn forward(
         self: &Arc<Self>,

@@ -216,7 +216,10 @@ impl Weighter<Fetch, Arc<Held>> for Octets {
         let records = match &held.found {
             Found::Reply(reply) => {
                 let all = reply.answer.iter().chain(&reply.authority).chain(&reply.additional);
-                all.map(|r| RECORD_OCTETS + r.owner.as_wire().len() + r.rdata.len()).sum()
+                let records: usize =
+                    all.map(|r| RECORD_OCTETS + r.owner.as_wire().len() + r.rdata.len()).sum();
+                // Most share their cut with others; one that lives nowhere else counts as well.
+                records + reply.trail.first().map_or(0, |cut| cut.octets())
             }
             Found::Failed(ede) => ede.text.len(),
         };

@@ -100,6 +100,12 @@ impl Resolver {
         self.shared.flushed(what);
     }
 
+    /// Whether answers of recursion are to say whose servers led to them. From the first time on
+    /// what is known is learned anew: it does not say so.
+    pub fn trace(&self, wanted: bool) {
+        self.shared.trace(wanted);
+    }
+
     /// Takes over new settings, if they are new. Questions under way end as they began. What is
     /// known about upstreams that stay is kept, and all are tried for loops anew.
     pub fn reconfigure(&self, settings: Settings) {

@@ -5,8 +5,8 @@
 //! it whenever the servers had them, whoever asks; what a client without DO is not sent is left
 //! out when its answer is composed (RFC 4035 section 3.2.1).
 
-use crate::dns::Name;
 use crate::dns::records::Record;
+use crate::dns::{Name, Trail};
 
 /// The sections of one reply, without what did not belong into them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Reply {
     /// What denies: SOA, NSEC, NSEC3, and their RRSIGs. Also the proof of an expanded wildcard.
     pub authority: Vec<Record>,
     pub additional: Vec<Record>,
+    /// Whose servers led to it; empty while nobody wants to know.
+    pub trail: Trail,
 }
 
 /// A question of the resolver's own: for an address of a server, a DS, a DNSKEY.

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::dns::records::{self, Record, RecordError};
-use crate::dns::{Answer, Ede, Name, Query, Source, rcode, rtype};
+use crate::dns::{Answer, Ede, Name, Query, Source, Trail, rcode, rtype};
 
 use super::reply::Reply;
 
@@ -188,7 +188,7 @@ pub fn accept(asked: &Asked<'_>, message: &[u8]) -> Result<Reply, Reject> {
         authoritative: came.authoritative,
         answer: chain.kept,
         authority: came.authority,
-        additional: Vec::new(),
+        ..Reply::default()
     })
 }
 
@@ -196,7 +196,8 @@ pub fn accept(asked: &Asked<'_>, message: &[u8]) -> Result<Reply, Reject> {
 /// nothing is in it that only proves (RFC 4035 section 3.2.1).
 pub fn compose(terms: &Terms<'_>, reply: Reply) -> Result<Answer, Reject> {
     let chain = Chain::follow(terms.query, reply.answer)?;
-    conclude(terms, chain, reply.authority, reply.rcode)
+    let answer = conclude(terms, chain, reply.authority, reply.rcode)?;
+    Ok(Answer { trail: reply.trail, ..answer })
 }
 
 /// Sets the times and writes the answer.
@@ -262,6 +263,7 @@ fn conclude(
         signed_for: None,
         ede: None,
         source: terms.source.clone(),
+        trail: Trail::default(),
     })
 }
 

@@ -202,6 +202,48 @@ async fn a_policy_zone_holds_from_its_first_answer_on_and_is_forgotten_with_it()
 }
 
 #[tokio::test]
+async fn rules_about_servers_have_old_answers_asked_anew_and_other_changes_do_not() {
+    let house = house(rules::Spec::default());
+    let local = |name| ask(&house, "127.0.0.1", Transport::Udp, name, A);
+    assert_eq!(local("www.test").await, "ok 192.0.2.0");
+    let rpz = feed("ns.bad.rpz-nsdname CNAME .\nx.test CNAME .\n");
+    house.pipeline.take_rpz(Arc::clone(&rpz));
+    // Whose servers led to the one in the cache nobody knows.
+    assert_eq!(local("www.test").await, "ok 192.0.2.1");
+    assert_eq!(local("www.test").await, "ok 192.0.2.1");
+    let changed = |owner: &str, rpz: &Rpz| {
+        let mut zone = (*rpz.zones()[0].zone).clone();
+        let target = Name::root().as_wire().to_vec();
+        let owner = owner.parse().unwrap();
+        zone.insert(Record { owner, rtype: 5, class: 1, ttl: 60, rdata: target }).unwrap();
+        zone.finish();
+        Arc::new(Rpz::new(vec![rpz::Policy { zone: Arc::new(zone), ..rpz.zones()[0].clone() }]))
+    };
+    let more = changed("y.test.rpz.test.", &rpz);
+    house.pipeline.take_rpz(Arc::clone(&more));
+    assert_eq!(local("www.test").await, "ok 192.0.2.1", "it was judged by these rules");
+    assert_eq!(local("y.test").await, "nx");
+    house.pipeline.take_rpz(changed("8.0.0.0.10.rpz-nsip.rpz.test.", &more));
+    assert_eq!(local("www.test").await, "ok 192.0.2.2");
+    house.pipeline.take_rpz(Arc::default());
+    assert_eq!(local("www.test").await, "ok 192.0.2.2");
+}
+
+#[tokio::test]
+async fn what_is_left_without_its_private_addresses_is_judged_like_any_answer() {
+    let rebinding = Rebinding::new(&["192.0.2.9/32".parse().unwrap()], Vec::new());
+    let house = house(rules::Spec { rebinding, ..rules::Spec::default() });
+    // The second zone waits for what the first says of addresses.
+    let zones = ["32.1.113.0.203.rpz-ip CNAME .\n", "alias.test CNAME .\n"].map(feed);
+    let zones = zones.iter().map(|rpz| rpz.zones()[0].clone());
+    house.pipeline.take_rpz(Arc::new(Rpz::new(zones.collect())));
+    for _ in 0..2 {
+        let seen = ask(&house, "127.0.0.1", Transport::Udp, "alias.test", A).await;
+        assert_eq!(seen, "nx");
+    }
+}
+
+#[tokio::test]
 async fn what_a_rule_for_a_client_says_is_for_him_alone() {
     let house = house(rules::Spec::default());
     house.pipeline.take_rpz(feed(

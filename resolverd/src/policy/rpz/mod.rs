@@ -26,7 +26,7 @@ use ipnet::IpNet;
 pub use crate::config::{Override, Reason};
 
 use crate::dns::records::{Record, compose};
-use crate::dns::{Answer, Ede, Name, Query, Sections, Source, rcode, rtype};
+use crate::dns::{Answer, Cut, Ede, Name, Query, Sections, Source, Trail, rcode, rtype};
 
 use super::addresses;
 use super::said::{Alias, Said};
@@ -130,13 +130,35 @@ impl Rpz {
         None
     }
 
+    /// Whether there is any rule about servers.
+    #[must_use]
+    pub fn judges_servers(&self) -> bool {
+        self.zones.iter().any(|policy| policy.zone.judges_servers())
+    }
+
+    /// Whether rules about servers leave every answer standing that they leave standing by `old`:
+    /// they are the same, and so is all that goes before them.
+    #[must_use]
+    pub fn judges_servers_like(&self, old: &Self) -> bool {
+        let alike = |(new, old): (&Policy, &Policy)| {
+            new.name == old.name
+                && new.policy == old.policy
+                && new.views == old.views
+                && new.zone.is_marked_like(&old.zone)
+        };
+        !self.judges_servers()
+            || self.zones.len() == old.zones.len() && self.zones.iter().zip(&old.zones).all(alike)
+    }
+
     /// What is to be done about an answer from elsewhere: the hit, and which of the names on the
-    /// way it concerns: 0 is the question's own.
+    /// way it concerns: 0 is the question's own. `trail` is empty where nobody knows whose servers
+    /// led to it, as with forwarders.
     pub fn answer(
         &self,
         view: ViewId,
         question: &Name,
         sections: &Sections,
+        trail: &Trail,
         note: &mut dyn FnMut(&Hit),
     ) -> Option<(usize, Hit)> {
         if self.zones.is_empty() {
@@ -146,10 +168,18 @@ impl Rpz {
         let found: Vec<IpAddr> = sections.answer.iter().filter_map(addresses::of_record).collect();
         for (n, name) in names.iter().enumerate() {
             let last = n + 1 == names.len();
-            for (at, policy) in self.of(view) {
-                let by_name = policy.zone.qname(name);
-                let by_address = || if last { policy.zone.ip(&found) } else { None };
-                let Some(matched) = by_name.or_else(by_address) else { continue };
+            let mut servers = None;
+            for (at, Policy { zone, .. }) in self.of(view) {
+                let by_address = || if last { zone.ip(&found) } else { None };
+                let by_servers = || {
+                    let Servers { names, addresses } = zone.judges_servers().then(|| {
+                        servers.get_or_insert_with(|| Servers::of(trail.cut_of(&names[..=n])))
+                    })?;
+                    zone.ns_name(names).or_else(|| zone.ns_ip(addresses))
+                };
+                let matched = zone.qname(name).or_else(by_address).or_else(by_servers);
+                let Some(matched) = matched else { continue };
+                let policy = &self.zones[at];
                 let hit = Hit { late: true, ..policy.hit(at, matched) };
                 if decides(&hit, note) {
                     return Some((n, hit));
@@ -157,23 +187,6 @@ impl Rpz {
             }
         }
         None
-    }
-
-    /// What is to be done about an answer in which these servers had a say. For the iterator,
-    /// which knows them; with forwarders there are none.
-    pub fn servers(
-        &self,
-        view: ViewId,
-        names: &[Name],
-        servers: &[IpAddr],
-        note: &mut dyn FnMut(&Hit),
-    ) -> Option<Hit> {
-        let mut hits = self.of(view).filter_map(|(at, policy)| {
-            let by_name = names.iter().find_map(|name| policy.zone.ns_name(name));
-            let found = by_name.or_else(|| policy.zone.ns_ip(servers))?;
-            Some(Hit { late: true, ..policy.hit(at, found) })
-        });
-        hits.find(|hit| decides(hit, note))
     }
 
     /// Carries a hit out. `before` are the records on the way to the name that it concerns,
@@ -345,6 +358,26 @@ impl Policy {
     }
 }
 
+/// The servers that had a say in what is told of a name.
+struct Servers {
+    names: Vec<Name>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Servers {
+    /// Those of a zone and of all above it, but for the root's and those of its children.
+    fn of(cut: Option<&Arc<Cut>>) -> Self {
+        let cuts = cut.into_iter().flat_map(|cut| cut.upwards());
+        let judged = |cut: &&Cut| cut.zone.suffixes().count() > LABELS_UNJUDGED;
+        let (mut names, mut addresses) = (Vec::new(), Vec::new());
+        for cut in cuts.filter(judged) {
+            names.extend(cut.servers.iter().map(|server| server.name.clone()));
+            addresses.extend(cut.addresses());
+        }
+        Self { names, addresses }
+    }
+}
+
 /// Whether a hit ends the search; one that is only to be seen does not.
 fn decides(hit: &Hit, note: &mut dyn FnMut(&Hit)) -> bool {
     note(hit);
@@ -396,6 +429,10 @@ fn record(owner: &Name, datum: &Datum, rdata: &[u8]) -> Record {
         rdata: rdata.to_vec(),
     }
 }
+
+/// Zones with no more labels, the root's among them, are not judged by their servers: that would
+/// be a word about everything below `com`. BIND's `min-ns-dots = 1`.
+const LABELS_UNJUDGED: usize = 2;
 
 /// Policy zones at once: each is a look-up for each label of a name.
 pub const ZONES_MAX: usize = 32;

@@ -1,6 +1,7 @@
 //! Policy zones in their order, as a client sees them.
 
 use super::*;
+use crate::dns::NameServer;
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -62,7 +63,7 @@ fn before(rpz: &Rpz, text: &str, qtype: u16) -> String {
 fn after(rpz: &Rpz, text: &str, records: &[Record]) -> String {
     let query = query(text, rtype::A);
     let sections = Sections { answer: records.to_vec(), ..Sections::default() };
-    let hit = rpz.answer(ViewId(0), &query.name, &sections, &mut |_| {});
+    let hit = rpz.answer(ViewId(0), &query.name, &sections, &Trail::default(), &mut |_| {});
     let carried = hit.and_then(|(n, hit)| {
         let (name, way) = way(&query.name, records, n);
         rpz.carry_out(&hit, &query, &name, way)
@@ -211,23 +212,114 @@ fn a_zone_of_some_views_says_nothing_to_others() {
     assert!(told(7) && !told(0) && !told(ViewId::EXEMPT.0));
 }
 
+/// A cut with these servers: names, and addresses of the first.
+fn cut(zone: &str, names: &[&str], addresses: &[&str], above: Option<Arc<Cut>>) -> Arc<Cut> {
+    let mut servers: Vec<NameServer> =
+        names.iter().map(|text| NameServer { name: name(text), addresses: Vec::new() }).collect();
+    let ip = |text: &&str| std::net::SocketAddr::new(text.parse().unwrap(), 53);
+    servers[0].addresses = addresses.iter().map(ip).collect();
+    let cut = Cut::new(name(zone), servers);
+    Arc::new(match above {
+        Some(above) => cut.below(above),
+        None => cut,
+    })
+}
+
+/// Which rule decides over an address for `www.a.test` that servers of this cut gave.
+fn judged(rpz: &Rpz, cut: Arc<Cut>) -> Option<String> {
+    let www = name("www.a.test.");
+    let answer = vec![a("www.a.test.", [198, 51, 100, 9])];
+    let sections = Sections { answer, ..Sections::default() };
+    let trail = Trail::of(www.clone(), cut);
+    rpz.answer(ViewId(0), &www, &sections, &trail, &mut |_| {}).map(|(_, hit)| hit.to_string())
+}
+
 #[test]
 fn servers_are_matched_by_name_and_address() {
     let rpz = rpz(&[(
         "rpz.test.",
-        "*.bad.example.rpz-nsdname CNAME .\n24.0.2.0.192.rpz-nsip CNAME *.\n",
+        "*.bad.example.rpz-nsdname CNAME .\nns.worse.example.rpz-nsdname CNAME *.\n\
+         24.0.2.0.192.rpz-nsip CNAME *.\n",
     )]);
-    let told = |names: &[&str], servers: &[&str]| {
-        let names: Vec<Name> = names.iter().map(|text| name(text)).collect();
-        let servers: Vec<IpAddr> = servers.iter().map(|text| text.parse().unwrap()).collect();
-        rpz.servers(ViewId(0), &names, &servers, &mut |_| {}).map(|hit| hit.to_string())
-    };
+    let told =
+        |names: &[&str], servers: &[&str]| judged(&rpz, cut("a.test.", names, servers, None));
     assert_eq!(told(&["ns.good.example."], &["198.51.100.1"]), None);
     assert_eq!(
         told(&["ns.good.example.", "ns.bad.example."], &["192.0.2.1"]),
-        Some("rpz.test.: nsdname *.bad.example.: nxdomain".into())
+        Some("rpz.test.: nsdname *.bad.example.: nxdomain".into()),
+        "names go before addresses"
     );
-    assert_eq!(told(&[], &["192.0.2.1"]), Some("rpz.test.: nsip 192.0.2.0/24: nodata".into()));
+    assert_eq!(
+        told(&["ns.worse.example.", "x.bad.example."], &[]),
+        Some("rpz.test.: nsdname *.bad.example.: nxdomain".into()),
+        "of several the first in the order of DNSSEC"
+    );
+    let by_address = Some("rpz.test.: nsip 192.0.2.0/24: nodata".to_owned());
+    assert_eq!(told(&["ns."], &["192.0.2.1"]), by_address);
+    // Servers of zones above had a say; those of the root and of its children are left alone.
+    let bad = |zone: &str, above| cut(zone, &["ns.x."], &["192.0.2.1"], above);
+    let good = |zone: &str, above| cut(zone, &["ns.x."], &["198.51.100.1"], Some(above));
+    assert_eq!(judged(&rpz, good("www.a.test.", bad("a.test.", None))), by_address);
+    assert_eq!(judged(&rpz, good("a.test.", bad("test.", Some(bad(".", None))))), None);
+    // An address that a server was found to have by asking for it.
+    let found = good("a.test.", bad("test.", None));
+    found.note_found(["192.0.2.77".parse().unwrap()].into_iter());
+    assert_eq!(judged(&rpz, found), by_address);
+}
+
+#[test]
+fn rules_about_servers_come_last_in_their_zone_and_zones_in_their_order() {
+    let bad = || cut("a.test.", &["ns.bad.example."], &["192.0.2.1"], None);
+    let told = |zones: &[(&str, &str)]| judged(&rpz(zones), bad()).unwrap_or_default();
+    let (nsdname, nsip) =
+        ("ns.bad.example.rpz-nsdname CNAME .\n", "32.1.2.0.192.rpz-nsip CNAME .\n");
+    let ip = "32.9.100.51.198.rpz-ip CNAME rpz-passthru.\n";
+    let qname = "www.a.test CNAME *.\n";
+    let all = [nsip, nsdname, ip, qname];
+    let within = |rules: &[&str]| told(&[("one.", &rules.concat())]);
+    assert_eq!(within(&all), "one.: qname www.a.test.: nodata");
+    assert_eq!(within(&all[..3]), "one.: ip 198.51.100.9/32: passthru");
+    assert_eq!(within(&all[..2]), "one.: nsdname ns.bad.example.: nxdomain");
+    assert_eq!(within(&all[..1]), "one.: nsip 192.0.2.1/32: nxdomain");
+    assert_eq!(told(&[("one.", nsip), ("two.", qname)]), "one.: nsip 192.0.2.1/32: nxdomain");
+    assert_eq!(told(&[("one.", ip), ("two.", nsdname)]), "one.: ip 198.51.100.9/32: passthru");
+    // A name is judged by the servers of its own zone, and the chain from its beginning.
+    let rpz = rpz(&[("one.", nsdname)]);
+    let records = [cname("www.ok.test.", "x.a.test."), a("x.a.test.", [198, 51, 100, 9])];
+    let sections = Sections { answer: records.to_vec(), ..Sections::default() };
+    let mut trail = Trail::of(name("www.ok.test."), cut("ok.test.", &["ns.x."], &[], None));
+    trail.push(name("x.a.test."), Some(bad()));
+    let hit = rpz.answer(ViewId(0), &name("www.ok.test."), &sections, &trail, &mut |_| {});
+    assert_eq!(hit.map(|(n, hit)| (n, hit.kind())), Some((1, Kind::NsDname)));
+}
+
+#[test]
+fn what_changes_no_rule_about_servers_and_lets_nothing_more_be_judged_is_alike() {
+    let server = "ns.bad.example.rpz-nsdname CNAME .\n";
+    let first = policy("one.", &format!("{server}a.test CNAME rpz-passthru.\nb.test CNAME .\n"));
+    let changed = |remove: &str, insert: &str| {
+        let mut zone = (*first.zone).clone();
+        let record = |owner: &str, target: &str| cname(&format!("{owner}.one."), target);
+        if let Some((owner, target)) = remove.split_once(' ') {
+            zone.remove(&record(owner, target)).unwrap();
+        }
+        if let Some((owner, target)) = insert.split_once(' ') {
+            zone.insert(record(owner, target)).unwrap();
+        }
+        zone.finish();
+        let new = Rpz::new(vec![Policy { zone: Arc::new(zone), ..first.clone() }]);
+        new.judges_servers_like(&Rpz::new(vec![first.clone()]))
+    };
+    assert!(changed("", ""));
+    assert!(changed("b.test .", "c.test ."));
+    assert!(!changed("a.test rpz-passthru.", ""), "it kept servers from being looked at");
+    assert!(!changed("", "8.0.0.0.10.rpz-nsip ."));
+    assert!(!changed("ns.bad.example.rpz-nsdname .", "ns.bad.example.rpz-nsdname *."));
+    let old = Rpz::new(vec![first.clone()]);
+    let over = Rpz::new(vec![Policy { policy: Override::Nodata, ..first.clone() }]);
+    assert!(!over.judges_servers_like(&old));
+    assert!(!Rpz::new(vec![policy("one.", server)]).judges_servers_like(&old));
+    assert!(rpz(&[("one.", "b.test CNAME .\n")]).judges_servers_like(&old), "nobody is looked at");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use crate::dns::records::Record;
 use crate::dns::{Name, rtype};
 
+use super::super::addresses::labels;
 use super::super::names::{Full, NameTable};
 use super::super::prefixes::Prefixes;
 use super::trigger::{self, Trigger, TriggerError};
@@ -33,6 +34,10 @@ pub struct Zone {
     /// zone is read anew.
     data: Vec<Arc<[Datum]>>,
     known: HashMap<Arc<[Datum]>, u32>,
+    /// Another one each time that something changed by which an answer that stood may fall to a
+    /// rule about servers: such a rule, or one that kept others from deciding.
+    mark: Option<Arc<()>>,
+    remarked: bool,
 }
 
 /// What is to be done.
@@ -87,6 +92,8 @@ impl Zone {
             ns_ips: Prefixes::default(),
             data: Vec::new(),
             known: HashMap::new(),
+            mark: None,
+            remarked: false,
         }
     }
 
@@ -160,6 +167,9 @@ impl Zone {
         self.qnames.tidy();
         self.ns_names.tidy();
         self.data.shrink_to_fit();
+        if std::mem::take(&mut self.remarked) {
+            self.mark = Some(Arc::new(()));
+        }
     }
 
     #[must_use]
@@ -195,7 +205,23 @@ impl Zone {
     /// Whether an answer has to be looked at before it is known what this zone says of it.
     #[must_use]
     pub fn waits(&self) -> bool {
-        !(self.ips.is_empty() && self.ns_ips.is_empty() && self.ns_names.is_empty())
+        !self.ips.is_empty() || self.judges_servers()
+    }
+
+    /// Whether there is any rule about servers.
+    #[must_use]
+    pub fn judges_servers(&self) -> bool {
+        !(self.ns_ips.is_empty() && self.ns_names.is_empty())
+    }
+
+    /// Whether no answer that stood by the other falls to a rule about servers by this one.
+    #[must_use]
+    pub fn is_marked_like(&self, other: &Self) -> bool {
+        match (&self.mark, &other.mark) {
+            (Some(mark), Some(other)) => Arc::ptr_eq(mark, other),
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// The memory of its names, in octets.
@@ -216,9 +242,17 @@ impl Zone {
         Some((Trigger::Qname(name), self.action(code)))
     }
 
+    /// The rule for one of the names of servers: for the one that comes first in the order of
+    /// DNSSEC, if there are several.
     #[must_use]
-    pub fn ns_name(&self, name: &Name) -> Option<(Trigger, Action)> {
-        let (name, code) = find(&self.ns_names, name)?;
+    pub fn ns_name(&self, servers: &[Name]) -> Option<(Trigger, Action)> {
+        let found =
+            servers.iter().filter_map(|server| Some((server, find(&self.ns_names, server)?)));
+        let (_, (name, code)) = found.min_by_key(|(server, _)| {
+            let mut order: Vec<&[u8]> = labels(server).collect();
+            order.reverse();
+            order
+        })?;
         Some((Trigger::NsDname(name), self.action(code)))
     }
 
@@ -251,7 +285,9 @@ impl Zone {
     }
 
     fn set(&mut self, trigger: &Trigger, code: u32) -> Result<(), RuleError> {
-        let new = self.code(trigger).is_none();
+        let before = self.code(trigger);
+        let new = before.is_none();
+        self.remark(trigger, &[before, Some(code)]);
         if new && self.len() >= RULES_MAX {
             return Err(RuleError::TooMany);
         }
@@ -269,6 +305,7 @@ impl Zone {
     }
 
     fn unset(&mut self, trigger: &Trigger) {
+        self.remark(trigger, &[self.code(trigger)]);
         match trigger {
             Trigger::Qname(name) => self.qnames.remove(name.as_wire()),
             Trigger::NsDname(name) => self.ns_names.remove(name.as_wire()),
@@ -276,6 +313,13 @@ impl Zone {
             Trigger::Ip(prefix) => self.ips.remove(prefix),
             Trigger::NsIp(prefix) => self.ns_ips.remove(prefix),
         };
+    }
+
+    /// Notes a change of a rule that says one of `codes` before or after it. One that lets pass
+    /// keeps later ones from deciding; see `mark`.
+    fn remark(&mut self, trigger: &Trigger, codes: &[Option<u32>]) {
+        let about_servers = matches!(trigger, Trigger::NsDname(_) | Trigger::NsIp(_));
+        self.remarked |= about_servers || codes.contains(&Some(PASSTHRU));
     }
 
     fn intern(&mut self, set: Vec<Datum>) -> Result<u32, RuleError> {

@@ -9,8 +9,9 @@ use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use crate::clock::boot_now;
 use crate::dns::records::Record;
-use crate::dns::{Answer, Ede, Query, rcode};
+use crate::dns::{Answer, Ede, Query, Trail, rcode, rtype};
 use crate::metrics::DnssecVerdict;
 use crate::resolver::Settings;
 use crate::resolver::dnssec::aggressive::Synthesised;
@@ -41,7 +42,9 @@ impl Shared {
     ) -> Answer {
         let deadline = Instant::now() + settings.timeout;
         let question = Fetch { name: query.name.clone(), qtype: query.qtype };
-        if let Some(made) = self.validator.synthesise(policy, &question) {
+        if let Some(mut made) = self.validator.synthesise(policy, &question)
+            && self.retrace(query, settings, &mut made.reply)
+        {
             return self.answer_made(query, settings, made);
         }
         // RFC 6840 section 5.9: asked with CD, for we judge by ourselves.
@@ -85,6 +88,21 @@ impl Shared {
                 bogus(failure, settings)
             }
         }
+    }
+
+    /// Finds the trail of a denial that was made here: the servers of its zone. False: it is not
+    /// known any more, and somebody wants it.
+    fn retrace(&self, query: &Query, settings: &Settings, made: &mut Reply) -> bool {
+        let world = self.recursor.world();
+        if !world.is_traced() || self.is_forwarded(&query.name, settings) {
+            return true;
+        }
+        let soa = made.authority.iter().find(|record| record.rtype == rtype::SOA);
+        let cut = soa.and_then(|soa| world.delegations.of(boot_now(), &soa.owner));
+        cut.is_some_and(|cut| {
+            made.trail = Trail::of(query.name.clone(), cut);
+            true
+        })
     }
 
     /// A denial that follows from others (RFC 8198).

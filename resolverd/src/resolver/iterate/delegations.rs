@@ -4,30 +4,17 @@
 //! could else keep itself alive with them (a "ghost domain"). Addresses that came with a referral
 //! serve to follow it and nothing else.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 
+pub use crate::dns::{Cut, NameServer};
+
 use crate::clock::BootTime;
 use crate::dns::Name;
 use crate::resolver::flushes::{Flushed, Flushes, REMEMBERED_FOR};
-
-/// A zone and who serves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
-    pub zone: Name,
-    pub servers: Vec<NameServer>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NameServer {
-    pub name: Name,
-    /// Addresses that came along. Empty: they have to be asked for.
-    pub addresses: Vec<SocketAddr>,
-}
 
 /// May be used from any thread.
 pub struct Delegations {
@@ -55,7 +42,9 @@ impl Delegations {
         name.suffixes().find_map(|suffix| self.of(now, &Name::from_wire(suffix).ok()?))
     }
 
-    fn of(&self, now: BootTime, zone: &Name) -> Option<Arc<Cut>> {
+    /// The cut of this very zone.
+    #[must_use]
+    pub fn of(&self, now: BootTime, zone: &Name) -> Option<Arc<Cut>> {
         let held = self.map.get(zone)?;
         let flushed = self.flushes.read().cover(zone, held.asked);
         (held.expires > now && !flushed).then(|| Arc::clone(&held.cut))
@@ -106,7 +95,7 @@ mod tests {
     }
 
     fn cut(zone: &str) -> Arc<Cut> {
-        Arc::new(Cut { zone: name(zone), servers: Vec::new() })
+        Arc::new(Cut::new(name(zone), Vec::new()))
     }
 
     fn closest(delegations: &Delegations, now: BootTime, text: &str) -> Option<String> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::clock::BootTime;
 use crate::dns::records::Record;
-use crate::dns::{Ede, Name};
+use crate::dns::{Ede, Name, Trail};
 use crate::resolver::reply::{Fetch, Reply};
 
 use super::delegations::Cut;
@@ -31,6 +31,8 @@ pub struct Errand {
     /// Aliases so far, with what signs them, and what proves them.
     pub chain: Vec<Record>,
     pub proofs: Vec<Record>,
+    /// Whose servers led to them, while somebody wants to know.
+    pub trail: Trail,
     /// The zone whose servers are asked.
     pub cut: Arc<Cut>,
     /// The cut came out of memory, and may be out of date.
@@ -77,7 +79,8 @@ impl Errand {
             seen: Vec::new(),
             chain: Vec::new(),
             proofs: Vec::new(),
-            cut: Arc::new(Cut { zone: Name::root(), servers: Vec::new() }),
+            trail: Trail::default(),
+            cut: Arc::new(Cut::new(Name::root(), Vec::new())),
             remembered: false,
             renewed: false,
             minimiser: Minimiser::new(fetch.clone(), minimise),
@@ -117,7 +120,8 @@ impl Errand {
                 authority.push(proof);
             }
         }
-        Reply { answer, authority, ..last }
+        let trail = std::mem::take(&mut self.trail);
+        Reply { answer, authority, trail, ..last }
     }
 
     pub fn blame(&mut self, reason: Reason) {

@@ -20,7 +20,7 @@ pub fn cut(hints: &[(Name, IpAddr)], port: u16) -> Cut {
             None => servers.push(NameServer { name: name.clone(), addresses: vec![address] }),
         }
     }
-    Cut { zone: Name::root(), servers }
+    Cut::new(Name::root(), servers)
 }
 
 /// The root servers' addresses, of <https://www.internic.net/domain/named.root>.

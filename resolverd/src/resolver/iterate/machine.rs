@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::BootTime;
-use crate::dns::{Ede, Name, rtype};
+use crate::dns::{Ede, Name, Trail, rtype};
 use crate::resolver::known::Found;
 use crate::resolver::machine::{Attempt, Transport};
 use crate::resolver::reply::{Fetch, Reply};
@@ -282,6 +282,15 @@ impl Machine {
         }
     }
 
+    /// The servers that an errand is at, as the trail of what they say.
+    fn trail_of(&self, id: ErrandId, m: &Moment<'_>) -> Trail {
+        let errand = &self.errands[id];
+        match m.world.is_traced() {
+            true => Trail::of(errand.name.clone(), Arc::clone(&errand.cut)),
+            false => Trail::default(),
+        }
+    }
+
     /// Takes in the reply to what an errand wanted. If it is an alias, the errand is at its end.
     fn absorb(&mut self, id: ErrandId, asked: &Fetch, reply: Reply, m: &mut Moment<'_>) -> Going {
         let Some(next) = scrub::onward(&reply, asked) else {
@@ -289,6 +298,9 @@ impl Machine {
             return Going::Ended;
         };
         let errand = &mut self.errands[id];
+        if m.world.is_traced() {
+            errand.trail.push(errand.name.clone(), reply.trail.first().cloned());
+        }
         errand.chain.extend(reply.answer);
         errand.proofs.extend(reply.authority);
         if errand.follow(next) {
@@ -309,6 +321,9 @@ impl Machine {
             let mut addresses = server.addresses.clone();
             if addresses.is_empty() {
                 addresses = remembered_addresses(&server.name, options.port, m);
+                if m.world.is_traced() {
+                    cut.note_found(addresses.iter().map(SocketAddr::ip));
+                }
             }
             addresses.retain(|address| options.has_family(*address));
             // A server within the zone it serves, without address, cannot be found.
@@ -507,6 +522,9 @@ impl Machine {
         self.abandon(id);
         let errand = &mut self.errands[id];
         errand.over = true;
+        if m.world.is_traced() {
+            errand.trail.push(errand.name.clone(), reply.trail.first().cloned());
+        }
         let reply = errand.conclude(reply);
         match errand.parent {
             None => self.conclude(Ok(reply), m),

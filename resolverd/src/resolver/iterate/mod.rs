@@ -24,6 +24,7 @@ pub mod servers;
 pub mod targets;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -41,6 +42,8 @@ pub struct World {
     pub known: Known,
     pub delegations: Delegations,
     pub servers: Servers,
+    /// Whether what is learned says whose servers led to it.
+    traced: AtomicBool,
 }
 
 impl World {
@@ -50,7 +53,20 @@ impl World {
             known: Known::new(known_octets_max),
             delegations: Delegations::default(),
             servers: Servers::default(),
+            traced: AtomicBool::new(false),
         }
+    }
+
+    /// Whether trails are left.
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        self.traced.load(Ordering::Acquire)
+    }
+
+    /// Has trails left from now on, or no longer. True: they were not before, and what is known
+    /// has none.
+    pub fn trace(&self, wanted: bool) -> bool {
+        !self.traced.swap(wanted, Ordering::AcqRel) && wanted
     }
 
     /// Forgets what an operator flushed.
@@ -95,7 +111,7 @@ pub struct Stub {
 }
 
 /// Who is to be asked about a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Way {
     /// Upstreams.
     Forward,
@@ -115,7 +131,7 @@ impl Options {
             }
             if let Some(stub) = self.stubs.iter().find(|stub| stub.zone.as_wire() == suffix) {
                 let server = NameServer { name: Name::root(), addresses: stub.servers.clone() };
-                return Way::Stub(Cut { zone: stub.zone.clone(), servers: vec![server] });
+                return Way::Stub(Cut::new(stub.zone.clone(), vec![server]));
             }
         }
         Way::Root

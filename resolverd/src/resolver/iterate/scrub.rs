@@ -26,7 +26,7 @@ pub struct Asked<'a> {
     pub port: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Sense {
     /// Records, aliases, or a denial.
     Answer(Reply),
@@ -38,7 +38,7 @@ pub enum Sense {
 }
 
 /// A zone further down, and who serves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Referral {
     pub cut: Cut,
     pub life: Duration,
@@ -59,7 +59,7 @@ pub fn sense(asked: &Asked<'_>, message: &Message) -> Sense {
         authoritative: message.authoritative,
         answer: chain.kept.clone(),
         authority,
-        additional: Vec::new(),
+        ..Reply::default()
     };
     match chain.ending {
         Ending::Loop => return Sense::Useless("a loop of aliases"),
@@ -143,7 +143,7 @@ fn referral(asked: &Asked<'_>, message: &Message) -> Option<Sense> {
     }
     let life = if ttl > i32::MAX.cast_unsigned() { 0 } else { ttl };
     let ds = ds(message, &zone);
-    let cut = Cut { zone, servers };
+    let cut = Cut::new(zone, servers);
     Some(Sense::Referral(Referral { cut, life: Duration::from_secs(life.into()), ds }))
 }
 
@@ -185,7 +185,7 @@ pub fn primed(message: &Message, port: u16) -> Option<(Cut, Duration)> {
         }
     }
     let life = Duration::from_secs(ttl.into());
-    (!servers.is_empty()).then_some((Cut { zone: root, servers }, life))
+    (!servers.is_empty()).then_some((Cut::new(root, servers), life))
 }
 
 /// The address in an A or AAAA record.

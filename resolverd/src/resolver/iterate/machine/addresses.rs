@@ -74,6 +74,9 @@ impl Machine {
         if errand.over {
             return;
         }
+        if m.world.is_traced() {
+            errand.cut.note_found(found.iter().map(SocketAddr::ip));
+        }
         let added = add_targets(errand, found, &options);
         if added == 0 {
             errand.blame(Reason::NoAddress);

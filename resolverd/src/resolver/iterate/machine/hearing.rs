@@ -68,8 +68,9 @@ impl Machine {
         };
         match scrub::sense(&asked, message) {
             Sense::Referral(referral) => self.refer(id, referral, m),
-            Sense::Answer(reply) if errand.minimiser.is_whole() => {
+            Sense::Answer(mut reply) if errand.minimiser.is_whole() => {
                 let wanted = errand.wanted();
+                reply.trail = self.trail_of(id, m);
                 m.world.known.keep(m.now, self.started, &wanted, &reply);
                 if self.absorb(id, &wanted, reply, m) == Going::On {
                     self.set_out(id, m);
@@ -87,7 +88,8 @@ impl Machine {
     }
 
     /// A part of the name is there, or is not (RFC 9156 section 3).
-    fn heard_of_part(&mut self, id: ErrandId, reply: Reply, m: &mut Moment<'_>) {
+    fn heard_of_part(&mut self, id: ErrandId, mut reply: Reply, m: &mut Moment<'_>) {
+        reply.trail = self.trail_of(id, m);
         let errand = &mut self.errands[id];
         if reply.rcode == rcode::NXDOMAIN && reply.answer.is_empty() && is_proven(&reply) {
             // RFC 8020: nothing is below it.
@@ -104,10 +106,14 @@ impl Machine {
     }
 
     fn refer(&mut self, id: ErrandId, referral: Referral, m: &mut Moment<'_>) {
-        let Referral { cut, life, ds } = referral;
+        let Referral { mut cut, life, ds } = referral;
+        if m.world.is_traced() {
+            cut = cut.below(Arc::clone(&self.errands[id].cut));
+        }
         let cut = Arc::new(cut);
         m.world.delegations.keep(m.now, self.started, &cut, life);
-        if let Some(ds) = ds {
+        if let Some(mut ds) = ds {
+            ds.trail = self.trail_of(id, m);
             let fetch = Fetch { name: cut.zone.clone(), qtype: rtype::DS };
             m.world.known.keep(m.now, self.started, &fetch, &ds);
         }

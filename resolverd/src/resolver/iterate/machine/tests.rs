@@ -105,6 +105,57 @@ fn referral(ttl: u32) -> Came {
     Came::Message(Message { authoritative: false, authority, additional, ..message() })
 }
 
+/// The cuts on the trail of an answer, and the addresses of the nearest one's servers.
+fn trail(reply: &Reply) -> String {
+    let Some(cut) = reply.trail.cut_of(&[name("www.test.")]) else { return "none".into() };
+    let zones: Vec<String> = cut.upwards().map(|cut| cut.zone.to_string()).collect();
+    format!("{} {:?}", zones.join(" "), cut.addresses())
+}
+
+#[test]
+fn an_answer_says_whose_servers_led_to_it_if_that_is_wanted_and_so_does_what_is_kept() {
+    for wanted in [false, true] {
+        let mut rig = Rig::new(options(1));
+        assert_eq!(rig.world.trace(wanted), wanted);
+        assert_eq!(rig.step(Input::Start), ["0 www.test. udp"]);
+        assert_eq!(rig.came(0, referral(300)), ["1 www.test. udp"]);
+        let mut out = Vec::new();
+        let come = Input::Came(1, answer());
+        rig.machine.step(rig.now, come, &rig.world, &mut out);
+        let [Output::Done(Ok(reply))] = out.as_slice() else { panic!("{out:?}") };
+        let expected = if wanted { "test. . [10.0.1.1]" } else { "none" };
+        assert_eq!(trail(reply), expected);
+        // Who asks again is told the same out of memory.
+        let again = Rig { world: rig.world, ..Rig::new(options(1)) };
+        let Rig { mut machine, world, now } = again;
+        let mut out = Vec::new();
+        machine.step(now, Input::Start, &world, &mut out);
+        let [Output::Done(Ok(reply))] = out.as_slice() else { panic!("{out:?}") };
+        assert_eq!(trail(reply), expected);
+        assert!(!world.trace(wanted), "once");
+    }
+}
+
+#[test]
+fn addresses_that_servers_were_found_to_have_are_on_the_trail() {
+    let mut rig = Rig::new(options(1));
+    rig.world.trace(true);
+    rig.step(Input::Start);
+    // To a server of another zone, without glue.
+    let ns = record("test.", rtype::NS, name("ns.other.").as_wire());
+    let glueless = Message { authoritative: false, authority: vec![ns], ..message() };
+    assert_eq!(rig.came(0, Came::Message(glueless)), ["1 ns.other. udp"]);
+    let mut found = record("ns.other.", rtype::A, &[10, 0, 2, 2]);
+    // Even if it is to be forgotten at once.
+    found.ttl = 0;
+    let address = Message { answer: vec![found], ..message() };
+    assert_eq!(rig.came(1, Came::Message(address)), ["2 www.test. udp"]);
+    let mut out = Vec::new();
+    rig.machine.step(rig.now, Input::Came(2, answer()), &rig.world, &mut out);
+    let [Output::Done(Ok(reply))] = out.as_slice() else { panic!("{out:?}") };
+    assert_eq!(trail(reply), "test. . [10.0.2.2]");
+}
+
 /// How many servers there are, what happens one after the other, and what the machine does.
 fn table(what: &str, servers: usize, rows: &[(Came, &[&str])]) {
     let mut rig = Rig::new(options(servers));
