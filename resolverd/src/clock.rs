@@ -2,9 +2,13 @@
 //!
 //! The only file, besides drivers, that asks the system for a time. Machines are given
 //! theirs. It sets no timers: those are tokio's.
+//!
+//! The wall clock is asked for through libc, and so moved by whoever stands in for libc
+//! (libfaketime). The boot clock is read past libc, as the kernel's program reads it, and is not.
 
 use std::fmt;
 use std::ops::Add;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -17,9 +21,18 @@ use rustix::time::{ClockId, clock_gettime};
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootTime(pub u64);
 
+/// From now on what expires does so by the wall clock: for test rigs that move it. Times of before
+/// mean nothing then; to be called before any is taken, and without the kernel path.
+pub fn expire_by_wall() {
+    BY_WALL.store(true, Ordering::Relaxed);
+}
+
 /// The boot clock, now. A vDSO call of some tens of nanoseconds.
 #[must_use]
 pub fn boot_now() -> BootTime {
+    if BY_WALL.load(Ordering::Relaxed) {
+        return BootTime(nanos(wall_now().duration_since(UNIX_EPOCH).unwrap_or_default()));
+    }
     let now = clock_gettime(ClockId::Boottime);
     // The kernel never reports a negative time since boot, and tv_nsec is below 10^9.
     let secs = u64::try_from(now.tv_sec).unwrap_or(0);
@@ -102,6 +115,9 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// Whether [`boot_now`] is the wall clock. Never unset.
+static BY_WALL: AtomicBool = AtomicBool::new(false);
 
 #[cfg(test)]
 mod tests {

@@ -10,9 +10,10 @@
 //! ```
 //!
 //! Tasks: the lease (ends with the runtime; the lease then runs out), the attaching (once), the
-//! events, the cache on disk (`shelf`), the two doors for operators, and the loop below, which
-//! waits for signals and changes.
+//! events, the cache on disk (`shelf`), the keys of trust anchors (`anchors`), the two doors for
+//! operators, and the loop below, which waits for signals and changes.
 
+mod anchors;
 mod certificate;
 mod discovery;
 mod dump;
@@ -40,8 +41,8 @@ use tracing::{error, info, level_filters::LevelFilter, warn};
 
 use crate::cache::driver::Shelf;
 use crate::cache::{Cache, Scope};
-use crate::clock::{BootTime, boot_now, wall_now};
-use crate::config::{Config, ConfigError, Listen, LogFormat, LogLevel, reload};
+use crate::clock::{self, BootTime, boot_now, wall_now};
+use crate::config::{Clock, Config, ConfigError, Listen, LogFormat, LogLevel, reload};
 use crate::control::reports::DetachReport;
 use crate::control::{api, exporter, notify, socket};
 use crate::dns::Query;
@@ -57,6 +58,7 @@ use crate::resolver::{Heard, Resolver};
 use crate::server::addresses::{Interfaces, expand};
 use crate::server::{Certificate, Listening, Server};
 use crate::tap::{Exchanged, Tap};
+use anchors::{Follower, configured};
 use secrets::Drawn;
 
 /// The state of things is looked at so often: resolv.conf, flushes to forget.
@@ -64,6 +66,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Keys whose files may change while they do not.
 const HOSTS_FILES: &str = "resolve.hosts-files";
 const RPZ: &str = "rpz";
+const RFC5011: &str = "dnssec.rfc5011";
 /// The system's resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -74,6 +77,9 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// When the configuration is refused, or an address cannot be had.
 pub fn run(config: Option<&Path>) -> Result<()> {
     let loaded = Config::load(config)?;
+    if loaded.server.clock == Clock::Realtime {
+        clock::expire_by_wall();
+    }
     let format = match loaded.log.format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
@@ -124,6 +130,7 @@ struct Joined {
     /// One change of configuration at a time.
     changing: tokio::sync::Mutex<()>,
     drawn: Mutex<Drawn>,
+    anchors: Follower,
 }
 
 async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
@@ -153,11 +160,13 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     let files = files::read(&config)?;
     let policy = meaning::policy(&config, &files)?;
     meaning::root_hints(&config)?;
-    meaning::dnssec(&config)?;
+    configured::policy(&config)?;
     let feeds_changed = Arc::new(Notify::new());
     let mut feeds = feeds::load(&config, &policy, None, &metrics)?;
     feeds.start(&feeds_changed);
-    let settings = meaning::resolver(&config, &system_resolvers(&listen));
+    let anchors = Follower::new(&config.server.state_dir);
+    anchors.read(&config, &metrics);
+    let settings = anchors::settings(&config, &listen, &anchors);
     let resolver = Resolver::new(settings, Arc::clone(&metrics));
     let cache = Cache::new(meaning::cache(&config), Arc::clone(&metrics));
     let tap = Tap::new(meaning::tap(&config, &host_name()), Arc::clone(&metrics));
@@ -225,6 +234,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
         feeds_changed,
         changing: tokio::sync::Mutex::default(),
         drawn: Mutex::new(drawn),
+        anchors,
     });
     joined.note_kernel();
     notify::ready("serving");
@@ -248,6 +258,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     }
 
     tokio::spawn(shelf::keep(Arc::clone(&joined)));
+    tokio::spawn(anchors::follow(Arc::clone(&joined)));
 
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -437,7 +448,7 @@ impl Joined {
         let files = files::read(&config)?;
         let policy = meaning::policy(&config, &files)?;
         meaning::root_hints(&config)?;
-        meaning::dnssec(&config)?;
+        configured::policy(&config)?;
         if files.digest != self.files_digest.swap(files.digest, Ordering::Relaxed)
             && !changes.applied.contains(&HOSTS_FILES)
         {
@@ -449,6 +460,11 @@ impl Joined {
         let old_content = old_feeds.rpz().1;
         if content != old_content && !changes.applied.contains(&RPZ) {
             changes.applied.push(RPZ);
+        }
+        let anchors_read = self.anchors.read(&config, &self.metrics);
+        if anchors_read && !changes.applied.contains(&RFC5011) {
+            // Its state was put back.
+            changes.applied.push(RFC5011);
         }
         if changes.is_empty() {
             *self.loaded_at.lock() = wall_now();
@@ -490,8 +506,8 @@ impl Joined {
             self.pipeline.take_rpz(Arc::new(rpz));
         }
         self.pipeline.cache().reconfigure(meaning::cache(&config));
-        self.resolver.reconfigure(meaning::resolver(&config, &system_resolvers(&listen)));
-        if old.dnssec != config.dnssec {
+        self.resolver.reconfigure(self.resolver_settings(&config, &listen));
+        if old.dnssec != config.dnssec || anchors_read {
             // What was secure may not be any more, and what was bogus may be meant.
             self.pipeline.flush(&Scope::All);
         }
@@ -541,7 +557,7 @@ impl Joined {
         let _alone = self.changing.lock().await;
         let config = self.config.load_full();
         let listen = listening(&config, &self.snapshot.borrow().clone()).plain;
-        self.resolver.reconfigure(meaning::resolver(&config, &system_resolvers(&listen)));
+        self.resolver.reconfigure(self.resolver_settings(&config, &listen));
         let pipeline = Arc::clone(&self.pipeline);
         let _ = tokio::task::spawn_blocking(move || pipeline.sweep_flushed()).await;
     }
@@ -567,7 +583,7 @@ impl Joined {
 pub fn check_report(config: &Config) -> Result<Vec<String>, ConfigError> {
     let policy = meaning::policy(config, &files::read(config)?)?;
     meaning::root_hints(config)?;
-    meaning::dnssec(config)?;
+    configured::policy(config)?;
     let certificate = certificate::load(config)?;
     let build = Build { version: "", abi: 0, kernel_path: false };
     feeds::load(config, &policy, None, &Metrics::new(build))?;

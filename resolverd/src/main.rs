@@ -80,6 +80,12 @@ enum Verb {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Keys that are trusted by zone, since when and why, and names below which nothing is checked
+    #[command(after_help = example("resolverd trust-anchors --json | jq '.zones[0].anchors'"))]
+    TrustAnchors {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// What the daemon's cache has, as text and back
     #[command(subcommand, after_help = example("resolverd cache dump --zone example.com"))]
     Cache(CacheVerb),
@@ -235,6 +241,10 @@ fn run(verb: Verb) -> Result<String, Failure> {
             request.scope().map_err(|e| Failure::Failed(e.to_string()))?;
             let client = client(&reach)?;
             report(&reach, asked(client.flush(&request))?, show::flush)
+        }
+        Verb::TrustAnchors { reach } => {
+            let client = client(&reach)?;
+            report(&reach, asked(client.trust_anchors())?, show::trust_anchors)
         }
         Verb::Cache(CacheVerb::Dump { zone, limit, reach }) => {
             let request = DumpRequest { zone, limit: Some(limit) };

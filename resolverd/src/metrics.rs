@@ -98,6 +98,11 @@ pub struct Metrics {
 
     pub dnssec_synthesised: IntCounter,
     dnssec_verdicts: [IntCounter; DnssecVerdict::COUNT],
+    dnssec_anchor_keys: IntGaugeVec,
+    dnssec_anchor_refreshes: [IntCounter; AnchorRefresh::COUNT],
+    /// 1: somebody must look after the state of RFC 5011.
+    pub dnssec_anchor_state_alarm: IntGauge,
+    dnssec_anchor_signals: [IntCounter; AnchorSignal::COUNT],
     config_reloads: [IntCounter; ReloadResult::COUNT],
     log_suppressed: Arc<Snapshot>,
 }
@@ -222,6 +227,17 @@ impl Metrics {
             tap_dnstap_connected: gauge(r, &TAP_DNSTAP_CONNECTED),
             dnssec_synthesised: counter(r, &DNSSEC_SYNTHESISED),
             dnssec_verdicts: labelled(r, &DNSSEC_VERDICTS, DnssecVerdict::ALL, |x| x.as_str()),
+            dnssec_anchor_keys: gauges(r, &DNSSEC_ANCHOR_KEYS),
+            dnssec_anchor_refreshes: labelled(
+                r,
+                &DNSSEC_ANCHOR_REFRESHES,
+                AnchorRefresh::ALL,
+                |x| x.as_str(),
+            ),
+            dnssec_anchor_state_alarm: gauge(r, &DNSSEC_ANCHOR_STATE_ALARM),
+            dnssec_anchor_signals: labelled(r, &DNSSEC_ANCHOR_SIGNALS, AnchorSignal::ALL, |x| {
+                x.as_str()
+            }),
             config_reloads: labelled(r, &CONFIG_RELOADS, ReloadResult::ALL, |x| x.as_str()),
             log_suppressed: Snapshot::register(r, &LOG_SUPPRESSED),
             registry,
@@ -389,6 +405,27 @@ impl Metrics {
         &self.dnssec_verdicts[verdict as usize]
     }
 
+    /// Keys by zone and state, of all zones whose keys are followed, in a fixed order.
+    pub fn set_dnssec_anchor_keys(&self, keys: &[(&str, &'static str, usize)]) {
+        let mut names = Names::default();
+        self.dnssec_anchor_keys.reset();
+        for (zone, state, number) in keys {
+            let value = names.place(zone);
+            let number = i64::try_from(*number).unwrap_or(i64::MAX);
+            self.dnssec_anchor_keys.with_label_values(&[value, *state]).add(number);
+        }
+    }
+
+    #[must_use]
+    pub fn dnssec_anchor_refreshes(&self, result: AnchorRefresh) -> &IntCounter {
+        &self.dnssec_anchor_refreshes[result as usize]
+    }
+
+    #[must_use]
+    pub fn dnssec_anchor_signals(&self, result: AnchorSignal) -> &IntCounter {
+        &self.dnssec_anchor_signals[result as usize]
+    }
+
     #[must_use]
     pub fn config_reloads(&self, result: ReloadResult) -> &IntCounter {
         &self.config_reloads[result as usize]
@@ -498,6 +535,7 @@ mod tests {
         metrics.server_connections_ended(Transport::Quic, Ended::Full).inc();
         metrics.server_http_responses(Transport::H3, HttpStatus::Ok).inc();
         metrics.policy_zone("rpz.test.").updates(RpzUpdate::Whole).inc();
+        metrics.set_dnssec_anchor_keys(&[(".", "valid", 2)]);
         let families = metrics.registry.gather();
         let mut names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
         let mut known: Vec<&str> = CATALOGUE.iter().map(|about| about.name).collect();
@@ -592,6 +630,20 @@ mod tests {
         let series = "resolverd_upstream_queries_total{outcome=\"timeout\",upstream=\"u99\"}";
         assert_eq!(sample(&metrics, series), Some(1.0));
         assert!(!metrics.encode().contains("upstream=\"u5\""));
+    }
+
+    #[test]
+    fn keys_of_the_33rd_zone_are_counted_with_those_of_others() {
+        let metrics = metrics();
+        let zones: Vec<String> = (0..40).map(|n| format!("z{n}.")).collect();
+        let keys: Vec<_> = zones.iter().map(|zone| (zone.as_str(), "valid", 2)).collect();
+        metrics.set_dnssec_anchor_keys(&keys);
+        let of = |zone| format!("resolverd_dnssec_anchor_keys{{state=\"valid\",zone=\"{zone}\"}}");
+        assert_eq!(sample(&metrics, &of("z30.")), Some(2.0));
+        assert_eq!(sample(&metrics, &of("other")), Some(18.0));
+        metrics.set_dnssec_anchor_keys(&keys[39..]);
+        assert_eq!(sample(&metrics, &of("z39.")), Some(2.0));
+        assert_eq!(sample(&metrics, &of("z30.")), None, "it is not followed any more");
     }
 
     #[test]

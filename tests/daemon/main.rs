@@ -9,6 +9,7 @@
 //! one by one, which are the kernel rung's, and a real systemd, which is `cargo xtask lab
 //! systemd`'s.
 
+mod anchors;
 mod beside_unbound;
 mod encrypted;
 mod first_light;
@@ -28,6 +29,7 @@ mod seeing;
 mod site;
 mod stopping;
 mod tap;
+mod time;
 mod validation;
 
 /// Ends the test here where there is no lab or no kernel path, and says why.

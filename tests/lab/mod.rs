@@ -19,6 +19,7 @@
 mod authority;
 mod clients;
 mod daemon;
+mod faketime;
 pub mod internet;
 mod namespace;
 mod process;
@@ -31,6 +32,7 @@ pub mod zones;
 pub use authority::Authority;
 pub use clients::{dig, kdig};
 pub use daemon::{Daemon, binary};
+pub use faketime::FakeTime;
 pub use namespace::{Namespace, Wire, available, find};
 pub use process::{Process, run};
 pub use query::{Ask, Record, Reply, qtype, tcp, udp};

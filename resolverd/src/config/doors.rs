@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::reader::Reader;
 use super::spec::{self, Text};
 use super::values::{self, Refusal};
-use super::{Listen, Server, Tls};
+use super::{Clock, Listen, Server, Tls};
 
 /// What `[server]` means. `state_dir` takes the place of the default one, not of a written one.
 pub fn server(r: &mut Reader<'_>, spec: &spec::Server, state_dir: Option<&Path>) -> Server {
@@ -44,6 +44,11 @@ pub fn server(r: &mut Reader<'_>, spec: &spec::Server, state_dir: Option<&Path>)
             Some(dir) if !state_dir_written => dir.to_owned(),
             _ => r.path("server.state-dir", &spec.state_dir),
         },
+        clock: r.one_of(
+            "server.clock",
+            &spec.clock,
+            &[("boot", Clock::Boot), ("realtime", Clock::Realtime)],
+        ),
         udp_workers: r.number("server.udp-workers", &spec.udp_workers, 0..=1024) as usize,
         tcp_clients_max: r.number("server.tcp-clients-max", &spec.tcp_clients_max, 1..=1_000_000)
             as usize,

@@ -21,9 +21,10 @@ use super::recursion;
 use super::spec::{self, Number, Spec, Text};
 use super::values;
 use super::{
-    Acl, AnchorFile, Cache, Config, Control, Cookies, Dnssec, Dnstap, DnstapReceiver, DnstapText,
-    Kernel, KernelMode, Log, LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem, Protocol,
-    Queries, QueryTarget, RateLimit, Resolve, ResolveMode, Upstream, UpstreamFrom, Validate,
+    Acl, AnchorFile, Cache, Clock, Config, Control, Cookies, Dnssec, Dnstap, DnstapReceiver,
+    DnstapText, Kernel, KernelMode, Log, LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem,
+    Protocol, Queries, QueryTarget, RateLimit, Resolve, ResolveMode, Upstream, UpstreamFrom,
+    Validate,
 };
 
 /// What `spec` means. `state_dir` takes the place of the default one, not of a written one.
@@ -207,6 +208,8 @@ fn dnssec(r: &mut Reader<'_>, spec: &spec::Dnssec) -> Dnssec {
             negative.get_ref(),
             values::negative_anchor,
         ),
+        rfc5011: spec.rfc5011,
+        anchor_signalling: spec.anchor_signalling,
         now: r.value("dnssec.now", &spec.now, values::fixed_time).flatten(),
     }
 }
@@ -420,6 +423,14 @@ fn fits_together(r: &mut Reader<'_>, spec: &Spec, config: &Config) {
                 ),
             );
         }
+    }
+    if config.server.clock == Clock::Realtime && config.kernel.mode != KernelMode::Off {
+        let span = r.written(&[&spec.server.clock, &spec.kernel.mode]);
+        r.refuse(
+            span,
+            "`server.clock` is \"realtime\", and the kernel's program has no clock but \"boot\"; \
+             write `mode = \"off\"` below `[kernel]`, or `clock = \"boot\"`, instead",
+        );
     }
     let forwards = config.resolve.mode == ResolveMode::Forward;
     let nobody = forwards && config.resolve.upstream_from == UpstreamFrom::None;

@@ -65,6 +65,7 @@ pub struct Server {
     /// Largest UDP answer we send, and what our OPT says. 512 to 4096.
     pub edns_size: u16,
     pub state_dir: PathBuf,
+    pub clock: Clock,
     /// UDP sockets and the tasks that read them; 0: one for each core.
     pub udp_workers: usize,
     /// Connections at once; the next is closed at once.
@@ -131,6 +132,15 @@ pub struct Kernel {
     pub pin_path: PathBuf,
     /// One in so many hits is reported.
     pub event_sampling: u32,
+}
+
+/// By which clock the cache's entries expire. What is valid is so by the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The one that the kernel's program has.
+    Boot,
+    /// The wall clock, which a test rig moves.
+    Realtime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +219,10 @@ pub struct Dnssec {
     pub trust_anchor_files: Vec<AnchorFile>,
     /// Names below which nothing is checked, each until a second since 1970 if there is one.
     pub negative_trust_anchors: Vec<(String, Option<u64>)>,
+    /// Whether anchors follow the keys of their zones (RFC 5011).
+    pub rfc5011: bool,
+    /// Whether zones are told which of their keys are trusted (RFC 8145).
+    pub anchor_signalling: bool,
     /// The second since 1970 at which signatures are judged; None: the wall clock's.
     pub now: Option<u64>,
 }

@@ -52,6 +52,7 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("server.listen", Now, |a, b| a.server.listen != b.server.listen),
     ("server.edns-size", Now, |a, b| a.server.edns_size != b.server.edns_size),
     ("server.state-dir", Restart, |a, b| a.server.state_dir != b.server.state_dir),
+    ("server.clock", Restart, |a, b| a.server.clock != b.server.clock),
     ("server.udp-workers", Restart, |a, b| a.server.udp_workers != b.server.udp_workers),
     ("server.tcp-clients-max", Restart, |a, b| {
         a.server.tcp_clients_max != b.server.tcp_clients_max
@@ -156,6 +157,10 @@ const KEYS: &[(&str, When, Differs)] = &[
     }),
     ("dnssec.negative-trust-anchors", Now, |a, b| {
         a.dnssec.negative_trust_anchors != b.dnssec.negative_trust_anchors
+    }),
+    ("dnssec.rfc5011", Now, |a, b| a.dnssec.rfc5011 != b.dnssec.rfc5011),
+    ("dnssec.anchor-signalling", Now, |a, b| {
+        a.dnssec.anchor_signalling != b.dnssec.anchor_signalling
     }),
     ("dnssec.now", Now, |a, b| a.dnssec.now != b.dnssec.now),
     ("upstream", Now, |a, b| a.upstreams != b.upstreams),

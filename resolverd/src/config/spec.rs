@@ -49,6 +49,7 @@ pub struct Server {
     pub listen: Spanned<Vec<Text>>,
     pub edns_size: Number,
     pub state_dir: Text,
+    pub clock: Text,
     pub udp_workers: Number,
     pub tcp_clients_max: Number,
     pub tcp_idle_timeout: Text,
@@ -156,6 +157,8 @@ pub struct Dnssec {
     pub validate: Option<bool>,
     pub trust_anchor_files: Spanned<Vec<Text>>,
     pub negative_trust_anchors: Spanned<Vec<Text>>,
+    pub rfc5011: bool,
+    pub anchor_signalling: bool,
     pub now: Text,
 }
 
@@ -331,7 +334,6 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
 /// Sections and keys whose names are fixed already and whose work is still to be done. An
 /// empty key stands for the whole section.
 pub const LATER: &[(&str, &str, &str)] = &[
-    ("server", "clock", "test rigs"),
     ("upstream", "server-name", TRANSPORTS),
     ("upstream", "pins", TRANSPORTS),
     ("zone", "agree", AGREEMENT),
@@ -347,8 +349,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("control", "listen", "the control API over TCP"),
     ("control", "roles", "the control API over TCP"),
     ("control", "dashboard", "the dashboard"),
-    ("dnssec", "rfc5011", "RFC 5011"),
-    ("dnssec", "anchor-signalling", "RFC 8145"),
     ("certificates", "", CERTIFICATES),
     ("cluster", "", AGREEMENT),
     ("analytics", "", "analytics"),

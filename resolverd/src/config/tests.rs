@@ -37,6 +37,7 @@ fn the_defaults_are_what_the_documents_say() {
     assert_eq!(listen, ["127.0.0.1:53", "[::1]:53"]);
     assert_eq!(server.edns_size, 1232);
     assert_eq!(server.state_dir, Path::new("/var/lib/resolverd"));
+    assert_eq!(server.clock, Clock::Boot);
     assert_eq!(config.kernel.mode, KernelMode::Auto);
     assert_eq!(config.kernel.interfaces, ["lo"]);
     assert_eq!(config.kernel.entries, [65536, 8192, 4096, 1024]);
@@ -62,6 +63,7 @@ fn the_defaults_are_what_the_documents_say() {
     assert!(recursion.prime_root && recursion.qname_minimisation && recursion.harden_glue);
     assert!(recursion.case_randomisation && recursion.background_queries);
     assert!(recursion.query_source.is_empty() && recursion.allow_server.is_empty());
+    assert!(config.dnssec.rfc5011 && config.dnssec.anchor_signalling);
     assert!(config.upstreams.is_empty() && config.zones.is_empty());
     assert!(config.views.is_empty() && config.rpz.is_empty() && config.dns64.is_none());
     assert!(config.resolve.builtin_zones && config.resolve.hosts_files.is_empty());
@@ -113,6 +115,12 @@ fn the_query_log_and_dnstap_go_where_the_file_says() {
             .unwrap();
     assert_eq!(config.privacy.client_prefix, (32, 128));
     assert_eq!(config.dnstap.socket(), Some(Path::new("/run/x")));
+}
+
+#[test]
+fn the_clock_of_test_rigs_needs_the_kernel_path_off() {
+    let rig = Config::parse("[server]\nclock = \"realtime\"\n[kernel]\nmode = \"off\"\n", "f");
+    assert_eq!(rig.unwrap().server.clock, Clock::Realtime);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! | `POST /v1/reload` | `ReloadReport` |
 //! | `GET /v1/kernel` | `KernelReport` |
 //! | `POST /v1/kernel/detach` | `DetachReport` |
+//! | `GET /v1/trust-anchors` | `TrustAnchorsReport` |
 //! | `GET /v1/cache?zone=Z&limit=N` | lines of JSON: `dump` |
 //! | `POST /v1/cache/load?foreign=B` such lines | `LoadReport` |
 //! | `GET /v1/metrics` | Prometheus' text |
@@ -58,6 +59,7 @@ fn router<D: Daemon>(daemon: Arc<D>) -> Router {
         .route("/v1/reload", post(reload::<D>))
         .route("/v1/kernel", get(kernel::<D>))
         .route("/v1/kernel/detach", post(kernel_detach::<D>))
+        .route("/v1/trust-anchors", get(trust_anchors::<D>))
         .route("/v1/cache", get(cache_dump::<D>))
         .route("/v1/cache/load", post(cache_load::<D>))
         .route("/v1/metrics", get(exporter::metrics::<D>))
@@ -149,6 +151,10 @@ async fn status<D: Daemon>(State(daemon): State<Arc<D>>) -> Response {
 
 async fn kernel<D: Daemon>(State(daemon): State<Arc<D>>) -> Response {
     Json(daemon.kernel_status()).into_response()
+}
+
+async fn trust_anchors<D: Daemon>(State(daemon): State<Arc<D>>) -> Response {
+    Json(daemon.trust_anchors()).into_response()
 }
 
 async fn explain<D: Daemon>(

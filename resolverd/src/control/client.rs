@@ -22,7 +22,7 @@ use super::api::{ExplainRequest, FlushRequest};
 use super::dump::{DumpRequest, LoadRequest};
 use super::reports::{
     DetachReport, ErrorReport, ExplainReport, FlushReport, KernelReport, LoadReport, ReloadReport,
-    StatusReport,
+    StatusReport, TrustAnchorsReport,
 };
 
 /// Speaks to the daemon behind one socket.
@@ -80,6 +80,10 @@ impl Client {
 
     pub async fn reload(&self) -> Result<ReloadReport, ClientError> {
         self.ask(Method::POST, "/v1/reload", NOTHING).await
+    }
+
+    pub async fn trust_anchors(&self) -> Result<TrustAnchorsReport, ClientError> {
+        self.ask(Method::GET, "/v1/trust-anchors", NOTHING).await
     }
 
     pub async fn kernel_status(&self) -> Result<KernelReport, ClientError> {

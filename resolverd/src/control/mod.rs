@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::dns::Name;
 use reports::{
     DetachReport, ExplainReport, FlushReport, KernelReport, LoadReport, ReloadReport, StatusReport,
+    TrustAnchorsReport,
 };
 
 /// What an operator can ask of the daemon, and tell it to do.
@@ -33,6 +34,9 @@ pub trait Daemon: Send + Sync + 'static {
     fn status(&self) -> StatusReport;
 
     fn kernel_status(&self) -> KernelReport;
+
+    /// What is trusted by zone, and what is not checked.
+    fn trust_anchors(&self) -> TrustAnchorsReport;
 
     /// Everything Prometheus is told, in its text format. Reads the kernel's counters first.
     fn metrics_text(&self) -> String;

@@ -215,6 +215,63 @@ pub struct LoadReport {
     pub malformed: u64,
 }
 
+/// What is trusted, and what is not checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustAnchorsReport {
+    pub zones: Vec<AnchoredZoneReport>,
+    pub negative: Vec<NegativeAnchorReport>,
+    /// Where the state of RFC 5011 is; left out while anchors do not follow their zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_file: Option<String>,
+    /// Why the state is not as it should be; somebody must act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnchoredZoneReport {
+    pub zone: String,
+    /// Whether what is said of it is validated; else its anchors are there for nothing.
+    pub validated: bool,
+    /// Whether its anchors follow its keys (RFC 5011).
+    pub followed: bool,
+    /// RFC 3339, UTC, here and below: when its keys were believed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refresh: Option<String>,
+    /// When its keys are asked for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_refresh: Option<String>,
+    pub anchors: Vec<AnchorReport>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnchorReport {
+    pub key_tag: u16,
+    /// Its mnemonic, or its number.
+    pub algorithm: String,
+    /// "DS" or "DNSKEY".
+    pub form: String,
+    /// "built-in", the path of a file, or "rfc5011".
+    pub origin: String,
+    /// Of RFC 5011: "add-pend", "valid", "missing", "revoked", "removed". "configured": as the
+    /// configuration says; "unseen": so, and the zone has no such key.
+    pub state: String,
+    pub trusted: bool,
+    /// Since when it is in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+/// RFC 7646.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NegativeAnchorReport {
+    pub zone: String,
+    /// Left out: for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    pub in_force: bool,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReloadReport {
     pub file: String,

@@ -2,6 +2,8 @@
 //!
 //! Pure: reports in, lines out. What a machine reads is the JSON of `reports.rs`.
 
+mod anchors;
+
 use std::fmt::Write as _;
 
 use super::dump::Line;
@@ -9,6 +11,8 @@ use super::reports::{
     CacheEntryReport, CacheReport, DetachReport, ExplainReport, FlushReport, InterfaceReport,
     KernelEntryReport, KernelReport, LoadReport, ReloadReport, StatusReport,
 };
+
+pub use anchors::trust_anchors;
 
 #[must_use]
 pub fn status(report: &StatusReport) -> String {

@@ -32,6 +32,10 @@ impl Daemon for Mock {
         KernelReport { reason: Some("not built in".into()), ..Default::default() }
     }
 
+    fn trust_anchors(&self) -> TrustAnchorsReport {
+        TrustAnchorsReport { alarm: Some("missing".into()), ..Default::default() }
+    }
+
     fn metrics_text(&self) -> String {
         self.metrics.set_kernel_packets(&[("hit", "answered", 41), ("pass", "miss", 1)]);
         self.metrics.encode()
@@ -121,6 +125,7 @@ async fn each_verb_reaches_the_daemon_and_comes_back() {
     let door = door();
     let client = Client::new(&door.path);
     assert_eq!(client.status().await.unwrap(), door.daemon.status());
+    assert_eq!(client.trust_anchors().await.unwrap().alarm.as_deref(), Some("missing"));
     assert_eq!(client.kernel_status().await.unwrap().reason.as_deref(), Some("not built in"));
     let request = ExplainRequest { name: "Ä&=.test".into(), qtype: None };
     assert!(client.explain(&request).await.is_err());

@@ -12,10 +12,11 @@ use resolverd_common::limits::RateLimits;
 use resolverd_common::settings::Source;
 use resolverd_common::time::SECOND;
 
+use super::anchors::configured;
 use super::files::Files;
 use crate::config::{
-    self, AnchorFile, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText,
-    Position, Problem, Queries, QueryTarget, ResolveMode, UpstreamFrom, Validate,
+    self, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText, Queries,
+    QueryTarget, ResolveMode, UpstreamFrom,
 };
 use crate::dns::Name;
 use crate::kernel::driver::Wanted;
@@ -25,8 +26,6 @@ use crate::policy::rpz::driver::{FeedSpec, From, Tsig};
 use crate::policy::{
     Acl, Admission, Dns64, Limiter, Rebinding, Rpz, Rules, Verdict, ViewSpec, ZoneSpec, rules,
 };
-use crate::resolver::dnssec::anchors::{self, Anchor, Anchors};
-use crate::resolver::dnssec::driver::Policy as DnssecPolicy;
 use crate::resolver::hints;
 use crate::{cache, resolver, server, tap};
 
@@ -234,59 +233,6 @@ fn recursion(config: &Config) -> Option<Arc<resolver::Recursion>> {
     }))
 }
 
-/// What validation begins with; None: nothing is validated. What is wrong in a file of anchors is
-/// told with its place there.
-///
-/// # Errors
-///
-/// [`ConfigError::Refused`].
-pub fn dnssec(config: &Config) -> Result<Option<Arc<DnssecPolicy>>, ConfigError> {
-    let dnssec = &config.dnssec;
-    let mut own = Vec::new();
-    let mut problems = Vec::new();
-    for file in &dnssec.trust_anchor_files {
-        match anchors_of(file) {
-            Ok(anchors) => own.extend(anchors),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(ConfigError::refused(problems));
-    }
-    let root = own.iter().any(|anchor| anchor.name == Name::root());
-    let mut all = if root { Anchors::default() } else { Anchors::built_in() };
-    for anchor in own {
-        let name = anchor.name.clone();
-        if !all.add(anchor) {
-            let text = format!(
-                "`dnssec.trust-anchor-files`: too many anchors at `{name}`; {} names may have \
-                 {} each: take old ones out",
-                anchors::ANCHORS_MAX,
-                anchors::ANCHORS_AT_NAME_MAX
-            );
-            return Err(ConfigError::refused(vec![config.problem(Position::default(), text)]));
-        }
-    }
-    for (name, until) in &dnssec.negative_trust_anchors {
-        // The configuration holds fewer than there is room for.
-        all.add_negative(name.parse().unwrap_or_else(|_| Name::root()), *until);
-    }
-    let policy = DnssecPolicy {
-        anchors: Arc::new(all),
-        forwarded: dnssec.validate == Validate::All,
-        now: dnssec.now,
-    };
-    Ok((dnssec.validate != Validate::Nothing).then(|| Arc::new(policy)))
-}
-
-fn anchors_of(file: &AnchorFile) -> Result<Vec<Anchor>, Problem> {
-    anchors::read(&file.text).map_err(|error| Problem {
-        file: file.path.display().to_string(),
-        at: Position { line: error.line, column: error.column },
-        text: error.what,
-    })
-}
-
 /// Whom to ask. `system` are the machine's own resolvers, less ourselves.
 #[must_use]
 pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
@@ -328,7 +274,7 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
         upstreams,
         recursion,
         // Refused before, if an anchor is wrong.
-        dnssec: dnssec(config).ok().flatten(),
+        dnssec: configured::policy(config).ok().flatten(),
     }
 }
 
@@ -559,27 +505,6 @@ mod tests {
         assert_eq!((dnstap.identity.as_deref(), dnstap.version), (Some("host"), None));
         let all = tap(&config("[log]\nqueries = \"all\"\n"), "host");
         assert_eq!(all.query_log.map(|log| log.sample), Some(1));
-    }
-
-    #[test]
-    fn anchors_of_files_come_beside_those_of_the_root_or_take_their_place() {
-        let of = |text: &str| {
-            let mut config = config("");
-            let at = Position::default();
-            let file = AnchorFile { path: "anchors".into(), text: text.into(), at };
-            config.dnssec.trust_anchor_files.push(file);
-            dnssec(&config)
-        };
-        let ds = "IN DS 1 13 2 0000000000000000000000000000000000000000000000000000000000000000";
-        let names = |text: &str| of(text).unwrap().unwrap().anchors.points().count();
-        assert_eq!(names(&format!("a.test. {ds}\n")), 2);
-        assert_eq!(names(&format!(". {ds}\n")), 1);
-        let root = of(&format!(". {ds}\n")).unwrap().unwrap();
-        assert_eq!(root.anchors.points().next().unwrap().1.ds.len(), 1, "in their place");
-        let error = of("a.test. IN DS 1 13 2\n").unwrap_err().to_string();
-        assert!(error.starts_with("anchors:1:20: "), "{error}");
-        let off = config("[dnssec]\nvalidate = false\n");
-        assert_eq!(dnssec(&off).unwrap(), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::clock::Utc;
 use crate::control::reports::{
     CacheEntryReport, CacheReport, ConfigReport, DetachReport, EdeReport, ExplainReport,
     FlushReport, InterfaceReport, KernelEntryReport, KernelReport, ListenerReport, LoadReport,
-    PacketsReport, QuestionReport, ReloadReport, StatusReport, UpstreamReport,
+    PacketsReport, QuestionReport, ReloadReport, StatusReport, TrustAnchorsReport, UpstreamReport,
 };
 use crate::control::{Daemon, FlushScope, Question, Refused};
 use crate::dns::Name;
@@ -138,6 +138,10 @@ impl Daemon for Joined {
             tokio::task::spawn_blocking(move || pipeline.sweep_flushed()).await.unwrap_or_default();
         debug!(%flushed, entries, before, "flushed");
         Ok(FlushReport { flushed, entries, overflow })
+    }
+
+    fn trust_anchors(&self) -> TrustAnchorsReport {
+        self.trust_anchors_report()
     }
 
     async fn reload(&self) -> Result<ReloadReport, Refused> {

@@ -92,6 +92,10 @@ pub const CATALOGUE: &[&Described] = &[
     &TAP_DNSTAP_CONNECTED,
     &DNSSEC_SYNTHESISED,
     &DNSSEC_VERDICTS,
+    &DNSSEC_ANCHOR_KEYS,
+    &DNSSEC_ANCHOR_REFRESHES,
+    &DNSSEC_ANCHOR_STATE_ALARM,
+    &DNSSEC_ANCHOR_SIGNALS,
     &CONFIG_RELOADS,
     &LOG_SUPPRESSED,
     &BUILD_INFO,
@@ -467,6 +471,40 @@ pub(super) const DNSSEC_VERDICTS: Described = Described {
     help: "Validated replies: secure, insecure, bogus, or indeterminate for want of a trust \
            anchor; `unknown` where a DS or DNSKEY could not be fetched.",
     question: "Do zones fail validation, or does validation fail?",
+};
+pub(super) const DNSSEC_ANCHOR_KEYS: Described = Described {
+    name: "resolverd_dnssec_anchor_keys",
+    kind: "gauge",
+    labels: &["zone", "state"],
+    help: "Keys of zones with a trust anchor that are followed (RFC 5011), by where they stand: \
+           seen and waiting their 30 days (`add-pend`), trusted (`valid`, and `missing` while \
+           the zone does not show them), or not any more (`revoked`, `removed`). At most 32 zones; \
+           further ones share `other`.",
+    question: "Is a key being rolled over, and is one trusted that the zone still has?",
+};
+pub(super) const DNSSEC_ANCHOR_REFRESHES: Described = Described {
+    name: "resolverd_dnssec_anchor_refreshes_total",
+    kind: "counter",
+    labels: &["result"],
+    help: "Looks at the keys of zones with a trust anchor: believed, refused because no trusted \
+           key signed them, or not to be had.",
+    question: "Do the anchors keep up with their zones?",
+};
+pub(super) const DNSSEC_ANCHOR_STATE_ALARM: Described = Described {
+    name: "resolverd_dnssec_anchor_state_alarm",
+    kind: "gauge",
+    labels: &[],
+    help: "1 while the state of RFC 5011 is missing though it was there once, cannot be read, or \
+           cannot be written; what is configured is trusted then, or what is in memory.",
+    question: "Will the next roll-over of a key be followed? Act on 1.",
+};
+pub(super) const DNSSEC_ANCHOR_SIGNALS: Described = Described {
+    name: "resolverd_dnssec_anchor_signals_total",
+    kind: "counter",
+    labels: &["result"],
+    help: "Questions that tell a zone which of its keys are trusted here (RFC 8145), by whether a \
+           server took them.",
+    question: "Does the zone's operator know what is trusted here?",
 };
 pub(super) const CONFIG_RELOADS: Described = Described {
     name: "resolverd_config_reloads_total",

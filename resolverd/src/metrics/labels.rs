@@ -246,6 +246,20 @@ label! {
     }
 }
 label! {
+    /// What came of a look at a zone's keys.
+    AnchorRefresh {
+        Believed = "believed",
+        /// No trusted key signed them.
+        Refused = "refused",
+        /// They were not to be had.
+        Failed = "failed",
+    }
+}
+label! {
+    /// What came of a signal about anchors.
+    AnchorSignal { Sent = "sent", Failed = "failed", }
+}
+label! {
     /// How a reload ended.
     ReloadResult { Applied = "applied", Unchanged = "unchanged", Refused = "refused", }
 }

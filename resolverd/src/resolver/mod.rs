@@ -33,7 +33,7 @@ pub mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dns::{Answer, Name, Query};
+use crate::dns::{Answer, Ede, Name, Query};
 use crate::metrics::Metrics;
 
 pub use driver::read_system_resolvers;
@@ -130,6 +130,18 @@ impl Resolver {
     #[must_use]
     pub fn would_ask(&self, name: &Name) -> String {
         self.shared.would_ask(name)
+    }
+
+    /// Whether what is said of `name` is validated, by the settings of now.
+    #[must_use]
+    pub fn validates(&self, name: &Name) -> bool {
+        self.shared.validates(name)
+    }
+
+    /// Puts a question of the daemon's own, as if nothing were known of it yet. DNSSEC records
+    /// come along; nothing of it is validated.
+    pub async fn ask_anew(&self, fetch: Fetch) -> Result<Reply, Ede> {
+        self.shared.ask_anew(fetch).await
     }
 
     /// Has `listener` told of each message to and from upstreams. It is called in their midst, and

@@ -133,6 +133,7 @@ pub const TEST_PACKAGES: &[&str] = &[
     "knot-dnsutils",
     "knot-resolver",
     "ldnsutils",
+    "libfaketime",
     "nsd",
     "openssl",
     "procps",

@@ -5,13 +5,15 @@
 
 mod text;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+
+use ring::digest;
 
 use crate::dns::Name;
 
 use super::keys::{DnsKey, Ds};
 
-pub use text::{AnchorError, read};
+pub use text::{AnchorError, algorithm_name, read};
 
 /// All of them. Made anew when the configuration or a key changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,12 +51,18 @@ pub enum Closest<'a> {
     Nothing,
 }
 
+/// The root's keys, as IANA publishes them.
+#[must_use]
+pub fn built_in() -> Vec<Anchor> {
+    // What we wrote is read by the tests.
+    read(ROOT_KEYS).unwrap_or_default()
+}
+
 impl Anchors {
-    /// The root's keys, as IANA publishes them.
+    /// The root's keys alone.
     #[must_use]
     pub fn built_in() -> Self {
-        // What we wrote is read by the tests.
-        Self::of(read(ROOT_KEYS).unwrap_or_default())
+        Self::of(built_in())
     }
 
     #[must_use]
@@ -128,6 +136,12 @@ impl Anchors {
         Closest::Nothing
     }
 
+    /// What is trusted at this very name.
+    #[must_use]
+    pub fn at(&self, name: &Name) -> Option<&Point> {
+        self.points.get(name)
+    }
+
     /// Each name with what is trusted there, in no order.
     pub fn points(&self) -> impl Iterator<Item = (&Name, &Point)> {
         self.points.iter()
@@ -139,7 +153,38 @@ impl Anchors {
     }
 }
 
+/// SHA-256 over all that is trusted at a name, whatever its order.
+pub type Digest = [u8; 32];
+
 impl Point {
+    /// What tells this from another: an operator who changes it wants to begin from the new one.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let ds = self.ds.iter().map(|ds| {
+            let [high, low] = ds.tag.to_be_bytes();
+            [&[high, low, ds.algorithm, ds.digest_type][..], &ds.digest].concat()
+        });
+        let mut all: Vec<Vec<u8>> = ds.chain(self.keys.iter().map(DnsKey::rdata)).collect();
+        all.sort_unstable();
+        let mut context = digest::Context::new(&digest::SHA256);
+        for octets in all {
+            // RDATA of 64 KiB at most.
+            context.update(&(octets.len() as u32).to_be_bytes());
+            context.update(&octets);
+        }
+        let mut out = Digest::default();
+        out.copy_from_slice(context.finish().as_ref());
+        out
+    }
+
+    /// The tags of all keys it trusts, each once, the smallest first.
+    #[must_use]
+    pub fn tags(&self) -> Vec<u16> {
+        let ds = self.ds.iter().map(|ds| ds.tag);
+        let tags: BTreeSet<u16> = ds.chain(self.keys.iter().map(|key| key.tag)).collect();
+        tags.into_iter().collect()
+    }
+
     /// Whether this trusts `key` at `name` with our means.
     #[must_use]
     pub fn trusts(&self, name: &Name, key: &DnsKey) -> bool {

@@ -10,6 +10,7 @@
 //!        ╰─────▶ denial ──▶ nsec, nsec3    what does not exist
 //!                  ╰─────▶ aggressive      denials used again (RFC 8198)
 //!   rfc5011                                anchors that follow the zone's keys
+//!   signalling                             which are told to the zone (RFC 8145)
 //! ```
 //!
 //! A verdict is the weakest of all that an answer is made of. Negative answers are held to the
@@ -27,6 +28,7 @@ mod names;
 mod proofs;
 pub mod rfc5011;
 pub mod rrset;
+pub mod signalling;
 #[cfg(test)]
 pub(super) mod vectors;
 pub mod verify;

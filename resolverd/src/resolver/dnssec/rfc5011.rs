@@ -1,9 +1,12 @@
 //! Trust anchors that follow the zone's own keys (RFC 5011).
 //!
-//! Pure. Whoever drives this asks for the DNSKEYs of the zone when [`Tracker::due_at`] says so
+//! Pure. Whoever drives this asks for the DNSKEYs of the zone when [`Tracker::is_due`] says so
 //! and hands them to [`Tracker::observe`]; what is trusted then is [`Tracker::trusted`]. The
 //! state is text with a magic and a version, to be stored whole after each change; `state` reads
 //! and writes it.
+//!
+//! What the operator configured is believed until the zone's keys were seen once, and again when
+//! he configures something else: his word is newer then. Keys that revoked themselves stay so.
 //!
 //! ```text
 //!            new key               30 days            not there
@@ -20,20 +23,35 @@ mod state;
 use crate::dns::Name;
 
 use super::Failure;
+use super::anchors::{Digest, Point};
+use super::ede;
 use super::keys::{DnsKey, FLAG_REVOKE};
 use super::rrset::RrSet;
 use super::verify::{Verified, Work, verify};
-use super::{anchors::Point, ede};
 
-pub use state::StateError;
+pub use state::{FOLLOWED_MAX, StateError, read, write};
 
 /// The keys of one trust point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracker {
     zone: Name,
+    /// What was configured when the keys were followed first.
+    from: Digest,
+    /// The second in which the keys were seen first; None: not yet.
+    begun: Option<u64>,
+    /// The second of the last set that was believed.
+    seen: Option<u64>,
     keys: Vec<Tracked>,
     /// When the keys are to be asked for again.
     due: u64,
+}
+
+/// The second in which a set is looked at. Two, because a test rig may fix the one in which
+/// signatures are judged; waits pass by the wall clock all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub wall: u64,
+    pub judged: u64,
 }
 
 /// A key and where it stands.
@@ -66,8 +84,23 @@ pub struct Change {
 impl Tracker {
     /// A tracker that has seen nothing yet. It trusts what `point` trusts as soon as it sees it.
     #[must_use]
-    pub fn new(zone: Name) -> Self {
-        Self { zone, keys: Vec::new(), due: 0 }
+    pub fn new(zone: Name, point: &Point) -> Self {
+        let from = point.digest();
+        Self { zone, from, begun: None, seen: None, keys: Vec::new(), due: 0 }
+    }
+
+    /// Whether this follows what is configured. Another `point` is the operator's newer word: see
+    /// [`Self::begin_anew`].
+    #[must_use]
+    pub fn follows(&self, point: &Point) -> bool {
+        self.from == point.digest()
+    }
+
+    /// Follows another `point`; of what was seen, only revocations are kept.
+    pub fn begin_anew(&mut self, point: &Point) {
+        let gone = |key: &Tracked| matches!(key.state, State::Revoked | State::Removed);
+        let keys = self.keys.iter().filter(|key| gone(key)).cloned().collect();
+        *self = Self { keys, ..Self::new(self.zone.clone(), point) };
     }
 
     #[must_use]
@@ -85,6 +118,30 @@ impl Tracker {
         self.due
     }
 
+    /// Whether to ask for the keys now. A time further off than any that is given was given by a
+    /// clock that has been set back.
+    #[must_use]
+    pub fn is_due(&self, now: u64) -> bool {
+        self.due <= now || self.due > now + u64::from(QUERY_SECS_MAX)
+    }
+
+    /// Has the keys asked for at once: nobody knows what happened while we were away.
+    pub fn hasten(&mut self) {
+        self.due = 0;
+    }
+
+    /// Whether the keys were seen once. Until then, what is configured is to be trusted.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// The second of the last set that was believed.
+    #[must_use]
+    pub fn seen_at(&self) -> Option<u64> {
+        self.seen
+    }
+
     /// The keys that may begin a chain now (RFC 5011 section 4: valid and missing ones).
     #[must_use]
     pub fn trusted(&self) -> Vec<DnsKey> {
@@ -97,23 +154,26 @@ impl Tracker {
         &mut self,
         set: &RrSet,
         point: &Point,
-        now: u64,
+        at: Moment,
         work: &mut Work,
     ) -> Result<Vec<Change>, Failure> {
+        let Moment { wall: now, judged } = at;
         let seen: Vec<DnsKey> =
             set.records.iter().filter_map(DnsKey::read).take(SEEN_MAX).collect();
         let mut trusted = self.trusted();
-        let first_time = trusted.is_empty() && !self.ever_trusted();
+        let first_time = self.begun.is_none();
         if first_time {
-            trusted = seen.iter().filter(|key| point.trusts(&self.zone, key)).cloned().collect();
+            let known = |key: &&DnsKey| self.keys.iter().any(|old| same(&old.key, key));
+            let configured = seen.iter().filter(|key| point.trusts(&self.zone, key));
+            trusted = configured.filter(|key| !known(key)).cloned().collect();
         }
-        trusted.retain(DnsKey::is_usable);
-        let outcome = verify(set, &self.zone, &trusted, now, work);
+        trusted.retain(|key| key.is_usable() && is_small(key));
+        let outcome = verify(set, &self.zone, &trusted, judged, work);
         let Ok(Verified { ttl, expanded_from: None }) = outcome else {
             self.due = now + u64::from(RETRY_SECS);
             // A trusted key that revokes itself needs nobody else's word (section 2.1).
             let mut changes = Vec::new();
-            let revoked = self.revoked_in(set, &seen, now, work);
+            let revoked = self.revoked_in(set, &seen, judged, work);
             self.revoke(&revoked, now, &mut changes);
             if !changes.is_empty() {
                 return Ok(changes);
@@ -122,27 +182,25 @@ impl Tracker {
             return Err(outcome.err().unwrap_or(Failure::new(ede::DNSSEC_BOGUS, text)));
         };
         let mut changes = Vec::new();
+        self.seen = Some(now);
         if first_time {
+            self.begun = Some(now);
             for key in trusted {
                 self.add(key, State::Valid, now, &mut changes);
             }
         }
-        let revoked = self.revoked_in(set, &seen, now, work);
+        let revoked = self.revoked_in(set, &seen, judged, work);
         self.revoke(&revoked, now, &mut changes);
         self.meet(&seen, now, &mut changes);
         self.miss(&seen, now, &mut changes);
         self.pass_time(set, &seen, now, &mut changes);
-        self.due = now + u64::from(next_query(set, ttl, now));
+        self.due = now + u64::from(next_query(set, ttl, judged));
         Ok(changes)
     }
 
     /// The keys could not be fetched.
     pub fn failed(&mut self, now: u64) {
         self.due = now + u64::from(RETRY_SECS);
-    }
-
-    fn ever_trusted(&self) -> bool {
-        self.keys.iter().any(|key| key.state != State::AddPend)
     }
 
     /// Keys with the revoke bit that signed the set themselves (RFC 5011 section 2.1): only who
@@ -164,7 +222,7 @@ impl Tracker {
 
     /// Keys that are there: new ones begin their wait, missed ones are back.
     fn meet(&mut self, seen: &[DnsKey], now: u64, changes: &mut Vec<Change>) {
-        let fit = |key: &&DnsKey| key.is_usable() && key.is_entry_point();
+        let fit = |key: &&DnsKey| key.is_usable() && key.is_entry_point() && is_small(key);
         for key in seen.iter().filter(fit) {
             match self.keys.iter_mut().find(|tracked| same(&tracked.key, key)) {
                 Some(tracked) if tracked.state == State::Missing => {
@@ -238,6 +296,11 @@ impl Tracked {
     }
 }
 
+/// Whether there is room for it in the state. Larger ones verify nothing here either.
+fn is_small(key: &DnsKey) -> bool {
+    key.public.len() <= KEY_OCTETS_MAX
+}
+
 /// One key, whether or not it has the revoke bit.
 fn same(a: &DnsKey, b: &DnsKey) -> bool {
     a.algorithm == b.algorithm
@@ -265,11 +328,14 @@ fn next_query(set: &RrSet, ttl: u32, now: u64) -> u32 {
         u32::try_from(signature.expiration.wrapping_sub(now as u32).cast_signed()).unwrap_or(0)
     });
     let half = set.ttl.max(ttl).min(left.min().unwrap_or(0)) / 2;
-    half.clamp(HOUR, 15 * DAY)
+    half.clamp(HOUR, QUERY_SECS_MAX)
 }
 
 const HOUR: u32 = 3_600;
 const DAY: u32 = 86_400;
+
+/// RFC 5011 section 2.3: the longest time between two questions.
+const QUERY_SECS_MAX: u32 = 15 * DAY;
 
 /// RFC 5011 section 2.4.1.
 pub const ADD_HOLD_SECS: u64 = 30 * DAY as u64;
@@ -282,6 +348,9 @@ const RETRY_SECS: u32 = HOUR;
 
 /// Keys of one trust point that are followed. The root has had three at once.
 pub const KEYS_MAX: usize = 16;
+
+/// Of a key that is followed: RSA with 8,192 bits has some 1,030.
+const KEY_OCTETS_MAX: usize = 2_048;
 
 /// Keys of one set that are looked at.
 const SEEN_MAX: usize = 32;

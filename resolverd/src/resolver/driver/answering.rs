@@ -59,6 +59,15 @@ impl Shared {
         }
     }
 
+    /// The same, and nothing that was said of it before counts.
+    pub(in crate::resolver) async fn ask_anew(
+        self: &Arc<Self>,
+        fetch: Fetch,
+    ) -> Result<Reply, Ede> {
+        self.recursor.world().known.forget(&fetch);
+        self.fetch(fetch).await
+    }
+
     pub(super) fn is_forwarded(&self, name: &Name, settings: &Settings) -> bool {
         let Some(recursion) = &settings.recursion else { return true };
         recursion.options.way(name) == Way::Forward

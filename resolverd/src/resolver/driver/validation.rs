@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::clock::boot_now;
 use crate::dns::records::Record;
-use crate::dns::{Answer, Ede, Query, Trail, rcode, rtype};
+use crate::dns::{Answer, Ede, Name, Query, Trail, rcode, rtype};
 use crate::metrics::DnssecVerdict;
 use crate::resolver::Settings;
 use crate::resolver::dnssec::aggressive::Synthesised;
@@ -29,8 +29,16 @@ impl Shared {
     /// CD wants what came (RFC 6840 section 5.9).
     pub(super) fn policy_for(&self, query: &Query, settings: &Settings) -> Option<Arc<Policy>> {
         let policy = settings.dnssec.as_ref().filter(|_| !query.checking_disabled)?;
-        let validated = policy.forwarded || !self.is_forwarded(&query.name, settings);
-        validated.then(|| Arc::clone(policy))
+        self.is_validated(&query.name, policy, settings).then(|| Arc::clone(policy))
+    }
+
+    pub(in crate::resolver) fn validates(&self, name: &Name) -> bool {
+        let settings = self.settings.load();
+        settings.dnssec.as_ref().is_some_and(|policy| self.is_validated(name, policy, &settings))
+    }
+
+    fn is_validated(&self, name: &Name, policy: &Policy, settings: &Settings) -> bool {
+        policy.forwarded || !self.is_forwarded(name, settings)
     }
 
     /// One question, with what came of it validated.

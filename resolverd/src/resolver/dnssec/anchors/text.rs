@@ -108,20 +108,17 @@ fn dnskey(kind: Word<'_>, data: &[Word<'_>]) -> Result<DnsKey, AnchorError> {
 }
 
 fn algorithm_of(word: &Word<'_>) -> Result<u8, AnchorError> {
-    const NAMES: &[(&str, u8)] = &[
-        ("RSASHA1", algorithm::RSASHA1),
-        ("RSASHA1-NSEC3-SHA1", algorithm::RSASHA1_NSEC3_SHA1),
-        ("RSASHA256", algorithm::RSASHA256),
-        ("RSASHA512", algorithm::RSASHA512),
-        ("ECDSAP256SHA256", algorithm::ECDSAP256SHA256),
-        ("ECDSAP384SHA384", algorithm::ECDSAP384SHA384),
-        ("ED25519", algorithm::ED25519),
-        ("ED448", algorithm::ED448),
-    ];
     match NAMES.iter().find(|(name, _)| word.is(name)) {
         Some((_, number)) => Ok(*number),
         None => word.number(),
     }
+}
+
+/// An algorithm as zone files may write it; its number, if it is not known here.
+#[must_use]
+pub fn algorithm_name(number: u8) -> String {
+    let known = NAMES.iter().find(|(_, known)| *known == number);
+    known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
 }
 
 /// Digests and keys may be written in several words.
@@ -202,6 +199,17 @@ fn pieces(code: &str) -> impl Iterator<Item = (usize, &str)> {
         Some(piece)
     })
 }
+
+const NAMES: &[(&str, u8)] = &[
+    ("RSASHA1", algorithm::RSASHA1),
+    ("RSASHA1-NSEC3-SHA1", algorithm::RSASHA1_NSEC3_SHA1),
+    ("RSASHA256", algorithm::RSASHA256),
+    ("RSASHA512", algorithm::RSASHA512),
+    ("ECDSAP256SHA256", algorithm::ECDSAP256SHA256),
+    ("ECDSAP384SHA384", algorithm::ECDSAP384SHA384),
+    ("ED25519", algorithm::ED25519),
+    ("ED448", algorithm::ED448),
+];
 
 const EXAMPLE: &str = "write `example.com. IN DS 12345 13 2 <hex>` or \
      `example.com. IN DNSKEY 257 3 13 <base64>`";

@@ -28,12 +28,13 @@ struct Rig {
 impl Rig {
     fn new(anchor: &Signer) -> Self {
         let point = Point { ds: vec![anchor.as_ds()], keys: Vec::new() };
-        Self { tracker: Tracker::new(name("t.")), point }
+        Self { tracker: Tracker::new(name("t."), &point), point }
     }
 
     fn see(&mut self, day: u64, set: &RrSet) -> Result<Vec<Change>, Failure> {
         let now = NOW + day * DAY_SECS;
-        self.tracker.observe(set, &self.point, now, &mut Work::of_one_question())
+        let at = Moment { wall: now, judged: now };
+        self.tracker.observe(set, &self.point, at, &mut Work::of_one_question())
     }
 
     fn state(&self, of: &Signer) -> Option<State> {
@@ -173,14 +174,70 @@ fn keys_are_asked_for_between_an_hour_and_fifteen_days() {
 }
 
 #[test]
+fn other_configured_anchors_are_the_operators_newer_word_and_revocations_stay() {
+    let (one, two, three) = (Signer::new("t."), Signer::new("t."), Signer::new("t."));
+    let mut rig = Rig::new(&one);
+    rig.point.ds.push(two.as_ds());
+    rig.tracker.begin_anew(&rig.point);
+    rig.see(0, &set(&[&one, &two], &[&one, &two])).unwrap();
+    assert!(rig.tracker.follows(&rig.point) && rig.tracker.has_begun());
+    let one = one.turned(257 | FLAG_REVOKE);
+    rig.see(1, &set(&[&one, &two], &[&one, &two])).unwrap();
+    let one = one.turned(257);
+    rig.point.ds.push(three.as_ds());
+    assert!(!rig.tracker.follows(&rig.point));
+    rig.tracker.begin_anew(&rig.point);
+    assert!(rig.tracker.follows(&rig.point) && !rig.tracker.has_begun());
+    assert!(rig.tracker.is_due(NOW), "the new anchors are tried at once");
+    // The first is still configured, and signs, and is not believed.
+    rig.see(2, &set(&[&one], &[&one])).unwrap_err();
+    rig.see(2, &set(&[&one, &three], &[&one, &three])).unwrap();
+    assert_eq!(rig.state(&one), Some(State::Revoked));
+    assert_eq!(rig.tracker.trusted(), std::slice::from_ref(&three.key));
+}
+
+#[test]
+fn waits_pass_by_the_wall_clock_and_signatures_are_judged_at_the_second_that_is_fixed() {
+    let (old, new) = (Signer::new("t."), Signer::new("t."));
+    let mut rig = Rig::new(&old);
+    let both = set(&[&old, &new], &[&old]);
+    let mut see = |wall, judged| {
+        let at = Moment { wall, judged };
+        rig.tracker.observe(&both, &rig.point, at, &mut Work::of_one_question())
+    };
+    see(1_000, NOW).unwrap();
+    see(1_000 + ADD_HOLD_SECS - 1, NOW).unwrap();
+    let changes = see(1_000 + ADD_HOLD_SECS, NOW).unwrap();
+    assert_eq!(changes, [Change { tag: new.key.tag, to: Some(State::Valid) }]);
+    // Where it is judged, not by the wall clock, they have expired.
+    see(1_000 + ADD_HOLD_SECS, NOW + 500 * DAY_SECS).unwrap_err();
+}
+
+#[test]
+fn a_question_is_due_when_its_time_has_come_or_the_clock_was_set_back() {
+    let old = Signer::new("t.");
+    let mut rig = Rig::new(&old);
+    assert!(rig.tracker.is_due(NOW), "at once");
+    rig.see(0, &set(&[&old], &[&old])).unwrap();
+    let due = rig.tracker.due_at();
+    assert!(!rig.tracker.is_due(due - 1) && rig.tracker.is_due(due));
+    assert!(rig.tracker.is_due(due - 16 * DAY_SECS));
+    assert!(!rig.tracker.is_due(NOW));
+    rig.tracker.hasten();
+    assert!(rig.tracker.is_due(NOW));
+}
+
+#[test]
 fn the_state_survives_being_written_and_read() {
     let (old, new) = (Signer::new("t."), Signer::new("t."));
     let mut rig = Rig::new(&old);
     rig.see(0, &set(&[&old, &new], &[&old])).unwrap();
-    let text = rig.tracker.to_text();
-    assert!(text.starts_with("resolverd-rfc5011 1\nzone t.\n"), "{text}");
-    assert_eq!(Tracker::from_text(&text), Ok(rig.tracker.clone()));
-    rig.tracker = Tracker::from_text(&text).unwrap();
+    let other = Tracker::new(Name::root(), &rig.point);
+    let text = write([&rig.tracker, &other]);
+    assert!(text.starts_with("resolverd-rfc5011 1\nzone t.\nconfigured "), "{text}");
+    assert_eq!(read(&text), Ok(vec![rig.tracker.clone(), other]));
+    assert_eq!(read(&write([])), Ok(Vec::new()));
+    rig.tracker = read(&text).unwrap().remove(0);
     rig.see(30, &set(&[&old, &new], &[&old])).unwrap();
     assert_eq!(rig.state(&new), Some(State::Valid), "its wait went on");
 }
@@ -188,21 +245,40 @@ fn the_state_survives_being_written_and_read() {
 #[test]
 fn a_state_that_is_not_one_is_refused_with_words() {
     let tracker = Rig::new(&Signer::new("t.")).tracker;
-    let good = tracker.to_text();
-    let refused = |text: &str| Tracker::from_text(text).unwrap_err();
+    let good = write([&tracker]);
+    let refused = |text: &str| read(text).unwrap_err();
     assert_eq!(refused(""), StateError::Magic);
     assert_eq!(refused("something else\n"), StateError::Magic);
     assert_eq!(refused(&good.replace(" 1\n", " 2\n")), StateError::Newer(2));
-    assert_eq!(refused(&good.replace("end\n", "")), StateError::Short);
-    for (line, bad) in [
-        (2, good.replace("zone t.", "zone ..")),
-        (3, good.replace("due 0", "due soon")),
-        (4, good.replace("end", "key valid 1 !!!")),
-        (4, good.replace("end", "key happy 1 AQEDDwE=")),
-        (4, good.replace("end", "what is this")),
-    ] {
-        assert!(matches!(refused(&bad), StateError::Line(at, _) if at == line), "{bad}");
+    let (body, _) = good.split_once("sum ").unwrap();
+    for short in [body, &body[..40], good.trim_end()] {
+        assert_eq!(refused(short), StateError::Short, "{short}");
     }
-    let many = "key valid 1 AQEDDwE=\n".repeat(KEYS_MAX + 1) + "end";
-    assert!(matches!(refused(&good.replace("end", &many)), StateError::Line(20, _)));
+    // Each octet counts.
+    for at in "resolverd-rfc5011 1\n".len()..body.len() {
+        let mut changed = good.clone().into_bytes();
+        changed[at] ^= 1;
+        assert_eq!(refused(str::from_utf8(&changed).unwrap()), StateError::Sum, "{at}");
+    }
+    // Somebody who mends the sum is told of what is wrong besides.
+    let sealed = |body: &str| {
+        let sum = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
+        format!("{body}sum {}\n", data_encoding::HEXLOWER.encode(sum.as_ref()))
+    };
+    for (line, bad) in [
+        (2, body.replace("zone t.", "zone ..")),
+        (2, body.replace("zone t.\n", "")),
+        (3, body.replace("configured ", "configured 00")),
+        (4, body.replace("begun never", "begun today")),
+        (5, body.replace("seen never", "seen 1 2")),
+        (6, body.replace("due 0", "due never")),
+        (7, format!("{body}key valid 1 !!!\n")),
+        (7, format!("{body}key happy 1 AQEDDwE=\n")),
+        (7, format!("{body}what is this\n")),
+        (7 + KEYS_MAX, body.to_owned() + &"key valid 1 AQEDDwE=\n".repeat(KEYS_MAX + 1)),
+        (2 + FOLLOWED_MAX, "resolverd-rfc5011 1\n".to_owned() + &"zone t.\n".repeat(65)),
+    ] {
+        let refused = refused(&sealed(&bad));
+        assert!(matches!(refused, StateError::Line(at, _) if at == line), "{refused:?}\n{bad}");
+    }
 }
