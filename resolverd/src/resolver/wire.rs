@@ -310,16 +310,19 @@ impl Chain {
         let mut end = query.name.clone();
         let mut complete = false;
         for links in 0.. {
-            let found = set(&end, query.qtype);
-            complete = !found.is_empty();
-            found.into_iter().for_each(&mut pick);
-            if complete {
-                break;
-            }
             // RFC 6672 section 3.1: a DNAME comes with the CNAME made of it.
             let above = answers.iter().find(|record| {
                 record.rtype == rtype::DNAME && record.owner != end && end.is_under(&record.owner)
             });
+            let found = set(&end, query.qtype);
+            complete = !found.is_empty();
+            if let (true, rtype::CNAME, Some(dname)) = (complete, query.qtype, above) {
+                set(&dname.owner, rtype::DNAME).into_iter().for_each(&mut pick);
+            }
+            found.into_iter().for_each(&mut pick);
+            if complete {
+                break;
+            }
             let aliases = set(&end, rtype::CNAME);
             let Some(next) = aliases.first().and_then(|&at| answers[at].target()) else { break };
             if let Some(dname) = above {

@@ -11,6 +11,7 @@ use crate::dns::{Answer, Ede, Name, Query, Source, rcode};
 use crate::resolver::Settings;
 use crate::resolver::iterate::Way;
 use crate::resolver::iterate::driver::{RECURSION, Upstreams as AskUpstreams};
+use crate::resolver::iterate::machine::Purpose;
 use crate::resolver::known::Found;
 use crate::resolver::machine::Told;
 use crate::resolver::reply::{Fetch, Reply};
@@ -39,7 +40,8 @@ impl Shared {
             Some(recursion) if !self.is_forwarded(&query.name, settings) => {
                 let fetch = Fetch { name: query.name.clone(), qtype: query.qtype };
                 let upstreams = self.upstreams_for(settings);
-                let reply = self.recursor.fetch(fetch, recursion, &upstreams).await;
+                let question = Purpose::Question;
+                let reply = self.recursor.fetch(fetch, question, recursion, &upstreams).await;
                 reply.map(|reply| Told { reply, upstream: RECURSION.into() })
             }
             _ => self.forward(query, settings).await,
@@ -53,7 +55,7 @@ impl Shared {
         let upstreams = self.upstreams_for(&settings);
         match &settings.recursion {
             Some(recursion) if !self.is_forwarded(&fetch.name, &settings) => {
-                self.recursor.fetch(fetch, recursion, &upstreams).await
+                self.recursor.fetch(fetch, Purpose::Proof, recursion, &upstreams).await
             }
             _ => upstreams(fetch).await,
         }

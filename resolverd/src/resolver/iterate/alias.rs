@@ -38,17 +38,20 @@ pub fn follow(records: &[Record], name: &Name, qtype: u16, owns: impl Fn(&Name) 
         if !owns(&end) {
             return Chain { kept, end, ending: Ending::Open };
         }
-        let found = set(records, &end, qtype);
-        if !found.is_empty() {
-            kept.extend(found);
-            return Chain { kept, end, ending: Ending::Complete };
-        }
         let dname = records.iter().find(|record| {
             record.rtype == rtype::DNAME
                 && record.owner != end
                 && end.is_under(&record.owner)
                 && owns(&record.owner)
         });
+        // Who asks for the CNAME that a DNAME makes gets the DNAME as well, which is what is
+        // signed (RFC 6672 section 5.3.1).
+        let made = dname.is_some() && qtype == rtype::CNAME;
+        let found = if made { Vec::new() } else { set(records, &end, qtype) };
+        if !found.is_empty() {
+            kept.extend(found);
+            return Chain { kept, end, ending: Ending::Complete };
+        }
         let next =
             if let Some(dname) = dname {
                 kept.extend(set(records, &dname.owner, rtype::DNAME));
@@ -59,6 +62,9 @@ pub fn follow(records: &[Record], name: &Name, qtype: u16, owns: impl Fn(&Name) 
                 };
                 let target = cname.target();
                 kept.push(cname);
+                if made {
+                    return Chain { kept, end, ending: Ending::Complete };
+                }
                 target
             } else {
                 let aliases = set(records, &end, rtype::CNAME);
@@ -174,6 +180,18 @@ mod tests {
         assert_eq!((end.as_str(), ending), ("x.new.test.", Ending::Complete));
         // At its own owner it means nothing (RFC 6672 section 2.1).
         assert_eq!(walk(&records, "old.test."), (vec![], "old.test.".into(), Ending::Open));
+    }
+
+    #[test]
+    fn who_asks_for_the_cname_that_a_dname_makes_gets_both() {
+        let records = [
+            alias("old.test.", rtype::DNAME, "new.test."),
+            signature("old.test.", rtype::DNAME),
+            alias("x.old.test.", rtype::CNAME, "x.new.test."),
+        ];
+        let chain = follow(&records, &name("x.old.test."), rtype::CNAME, |_| true);
+        assert_eq!((&chain.kept[..], chain.ending), (&records[..], Ending::Complete));
+        assert_eq!(chain.end, name("x.old.test."));
     }
 
     #[test]

@@ -92,10 +92,11 @@ impl Recursor {
     pub async fn fetch(
         &self,
         fetch: Fetch,
+        purpose: Purpose,
         recursion: &Arc<Recursion>,
         upstreams: &Upstreams,
     ) -> Result<Reply, Ede> {
-        let reply = self.run(fetch, Purpose::Question, recursion, upstreams).await;
+        let reply = self.run(fetch, purpose, recursion, upstreams).await;
         let Shared { world, metrics, .. } = &*self.shared;
         let count = |len: usize| i64::try_from(len).unwrap_or(i64::MAX);
         metrics.resolver_replies_known.set(count(world.known.len()));

@@ -64,6 +64,8 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Question,
+    /// The same for the resolver's own eyes, which need no SOA to see that there is no DS.
+    Proof,
     /// The root is asked to describe itself (RFC 8109).
     Prime,
 }
@@ -156,7 +158,7 @@ impl Machine {
         options: Arc<Options>,
         seed: u64,
     ) -> Self {
-        let minimise = options.minimise && purpose == Purpose::Question;
+        let minimise = options.minimise && purpose != Purpose::Prime;
         Self {
             purpose,
             errands: vec![Errand::new(fetch, None, minimise)],
@@ -229,6 +231,10 @@ impl Machine {
         let wanted = loop {
             let wanted = self.errands[id].wanted();
             match m.world.known.find(m.now, &wanted) {
+                // The proof of a referral lacks what a client's denial has (RFC 2308 section 3).
+                Some(Found::Reply(reply)) if self.purpose != Purpose::Proof && is_bare(&reply) => {
+                    break wanted;
+                }
                 Some(Found::Reply(reply)) => {
                     if self.absorb(id, &wanted, reply, m) == Going::Ended {
                         return;
@@ -578,6 +584,11 @@ impl Machine {
             }
         }
     }
+}
+
+/// Whether a reply denies, and has no SOA to say how long that is to be believed.
+fn is_bare(reply: &Reply) -> bool {
+    reply.answer.is_empty() && reply.authority.iter().all(|record| record.rtype != rtype::SOA)
 }
 
 /// The name above; the root's is the root.

@@ -76,10 +76,13 @@ pub fn sense(asked: &Asked<'_>, message: &Message) -> Sense {
     let soa = soa(asked, message, &chain.end);
     if !chain.kept.is_empty() {
         // At the end of the chain only a whole denial counts; else the end is asked for itself.
+        // Behind a DNAME none is whole: NSD (to 4.6 at least) leaves out what proves that nothing
+        // is where the DNAME leads.
         let code = if nxdomain { rcode::NXDOMAIN } else { rcode::NOERROR };
+        let whole = chain.kept.iter().all(|record| record.rtype != rtype::DNAME);
         return Sense::Answer(match soa {
-            Some(_) => reply(code, denial(asked, message, &chain.end)),
-            None => reply(rcode::NOERROR, proofs(asked, message)),
+            Some(_) if whole => reply(code, denial(asked, message, &chain.end)),
+            _ => reply(rcode::NOERROR, proofs(asked, message)),
         });
     }
     if nxdomain {

@@ -36,6 +36,13 @@ fn record(text: &str) -> HickoryRecord {
     set.records_without_rrsigs().next().unwrap().clone()
 }
 
+/// With what an alias of `x.old.test.` was made of.
+fn with_dname(mut message: Message) -> Message {
+    message.add_answer(raw("old.test.", rtype::DNAME, 60, b"\x03new\x04test\0"));
+    message.add_answer(rrsig("old.test.", rtype::DNAME, NOW + 900));
+    message
+}
+
 fn raw(owner: &str, rtype: u16, ttl: u32, rdata: &[u8]) -> HickoryRecord {
     let code = RecordType::from(rtype);
     let rdata = RData::Unknown { code, rdata: NULL::with(rdata.to_vec()) };
@@ -178,17 +185,23 @@ fn a_loop_of_aliases_is_refused() {
 #[test]
 fn a_dname_comes_with_the_alias_made_of_it() {
     let query = with_do("x.old.test.", rtype::A);
-    let mut message = reply(
+    let message = with_dname(reply(
         &query,
         &["x.old.test. 60 IN CNAME x.new.test.", "x.new.test. 60 IN A 192.0.2.1"],
         &[],
-    );
-    message.add_answer(raw("old.test.", rtype::DNAME, 60, b"\x03new\x04test\0"));
-    message.add_answer(rrsig("old.test.", rtype::DNAME, NOW + 900));
+    ));
     let answer = take(&query, &message).unwrap();
     let types: Vec<_> =
         lines(&query, &answer).iter().map(|l| l.split(' ').nth(2).unwrap().to_owned()).collect();
     assert_eq!(types, ["DNAME", "RRSIG", "CNAME", "A"]);
+    // Also when the alias is all that is asked for.
+    let query = with_do("x.old.test.", rtype::CNAME);
+    let message = reply(&query, &["x.old.test. 60 IN CNAME x.new.test."], &[]);
+    let message = with_dname(message);
+    let answer = take(&query, &message).unwrap();
+    let types: Vec<_> =
+        lines(&query, &answer).iter().map(|l| l.split(' ').nth(2).unwrap().to_owned()).collect();
+    assert_eq!(types, ["DNAME", "RRSIG", "CNAME"]);
 }
 
 #[test]
