@@ -73,7 +73,7 @@ pub struct Metrics {
 
     /// Questions now waiting for an upstream.
     pub resolver_flights: IntGauge,
-    pub resolver_flights_shed: IntCounter,
+    resolver_flights_shed: [IntCounter; ShedCause::COUNT],
     /// What recursion remembers: replies, zone cuts, servers.
     pub resolver_replies_known: IntGauge,
     pub resolver_delegations: IntGauge,
@@ -200,7 +200,9 @@ impl Metrics {
             }),
             upstream_loops: counter(r, &UPSTREAM_LOOPS),
             resolver_flights: gauge(r, &RESOLVER_FLIGHTS),
-            resolver_flights_shed: counter(r, &RESOLVER_FLIGHTS_SHED),
+            resolver_flights_shed: labelled(r, &RESOLVER_FLIGHTS_SHED, ShedCause::ALL, |c| {
+                c.as_str()
+            }),
             resolver_replies_known: gauge(r, &RESOLVER_REPLIES_KNOWN),
             resolver_delegations: gauge(r, &RESOLVER_DELEGATIONS),
             resolver_servers: gauge(r, &RESOLVER_SERVERS),
@@ -393,6 +395,11 @@ impl Metrics {
     #[must_use]
     pub fn cache_stale_answers(&self, cause: StaleCause) -> &IntCounter {
         &self.cache_stale_answers[cause as usize]
+    }
+
+    #[must_use]
+    pub fn resolver_flights_shed(&self, cause: ShedCause) -> &IntCounter {
+        &self.resolver_flights_shed[cause as usize]
     }
 
     #[must_use]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use lab::{Ask, Authority, Daemon, Scratch, Signed, Upstream, Zone};
 
+use crate::load::Load;
 use crate::site::{Site, address, has_line, json, logged};
 
 /// Ends the test here where there is no lab. The kernel path is not needed: it is off.
@@ -44,7 +45,7 @@ impl Internet {
             "@ SOA ns admin 1 3600 900 604800 60\n@ NS ns\nns A 10.53.2.11\n\
              lab NS ns1.lab\nlab NS ns2.lab\nns1.lab A 10.53.2.12\nns2.lab A 10.53.2.14\n\
              six NS ns.six\nns.six AAAA fd53:2::66\n\
-             names NS host.lab\n",
+             names NS host.lab\nvictim NS ns.victim\nns.victim A 10.53.2.14\n",
         );
         let lab = zone(
             "lab.test.",
@@ -61,7 +62,7 @@ impl Internet {
         let names = zone(
             "names.test.",
             "@ SOA host.lab.test. admin 1 3600 900 604800 60\n@ NS host.lab.test.\n\
-             www A 192.0.2.7\n",
+             www A 192.0.2.7\n*.miss A 192.0.2.8\n",
         );
         let many: String = (1..=120).map(|n| format!("many A 198.51.100.{n}\n")).collect();
         let lab = Zone { text: lab.text + &many, ..lab };
@@ -179,6 +180,48 @@ fn single_zones_have_servers_of_their_own_and_families_can_be_off() -> Result<()
     assert!(!has_line(&daemon.log(), &["the root servers are known"]));
     Ok(())
 }
+
+#[test]
+fn names_made_up_in_a_zone_whose_servers_are_silent_keep_other_names_no_longer_waiting()
+-> Result<()> {
+    need_servers!();
+    let internet = Internet::new()?;
+    let daemon = internet.daemon(ALLOW)?;
+    let site = &internet.site;
+    assert_eq!(address(&site.ask(&Ask::new("www.names.test.", "A"))?)?, "192.0.2.7");
+    // Names that nobody asked for, one after the other.
+    let others = |turn: &str| -> Result<Vec<Duration>> {
+        let mut took = Vec::new();
+        for n in 0..OTHERS {
+            let start = Instant::now();
+            let reply = site.ask(&Ask::new(&format!("{turn}{n}.miss.names.test."), "A"))?;
+            assert_eq!(address(&reply)?, "192.0.2.8", "{turn} {n}");
+            took.push(start.elapsed());
+        }
+        took.sort();
+        Ok(took)
+    };
+    let quiet = others("quiet")?;
+    let flood: Vec<Ask> =
+        (0..50_000).map(|n| Ask::new(&format!("n{n}.victim.test."), "A")).collect();
+    let load = Load::start(&site.client, site.at(), &flood, 10_000)?;
+    load.runs_for(5_000)?;
+    let flooded = others("flooded")?;
+    load.finish()?;
+    let p99 = |took: &[Duration]| took[took.len() * 99 / 100];
+    println!("p99 {:?} in quiet, {:?} in the flood", p99(&quiet), p99(&flooded));
+    // Not a benchmark: both have the same two cores, and the flood's sender as well.
+    assert!(p99(&flooded) < Duration::from_millis(500), "{flooded:?}\n{}", daemon.log());
+    let shed = |cause| daemon.metric("resolverd_resolver_flights_shed_total", &[("cause", cause)]);
+    assert!(shed("zone")? > 1_000.0, "{}", daemon.log());
+    assert!(shed("oldest")? < 1.0);
+    let waiting = daemon.metric("resolverd_resolver_flights", &[])?;
+    // A few began before anybody knew that there is such a zone.
+    assert!(waiting < 600.0, "{waiting}");
+    Ok(())
+}
+
+const OTHERS: usize = 200;
 
 fn zone(name: &str, text: &str) -> Zone {
     let text = format!("$ORIGIN {name}\n$TTL 3600\n{text}");

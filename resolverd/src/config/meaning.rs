@@ -170,6 +170,11 @@ fn resolve(r: &mut Reader<'_>, spec: &spec::Resolve) -> Resolve {
             &spec.queries_in_flight_max,
             1..=1_000_000,
         ) as usize,
+        queries_in_flight_per_zone_max: r.number(
+            "resolve.queries-in-flight-per-zone-max",
+            &spec.queries_in_flight_per_zone_max,
+            1..=1_000_000,
+        ) as usize,
         edns_size: r.number("resolve.edns-size", &spec.edns_size, 512..=4096) as u16,
         recursion: recursion::recursion(r, spec),
         builtin_zones: spec.builtin_zones,

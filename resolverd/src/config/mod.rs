@@ -182,6 +182,8 @@ pub struct Resolve {
     /// For one query as a whole, retries included.
     pub timeout: Duration,
     pub queries_in_flight_max: usize,
+    /// Of these, for names of one zone.
+    pub queries_in_flight_per_zone_max: usize,
     /// What our OPT says to upstreams. 512 to 4096.
     pub edns_size: u16,
     pub recursion: Recursion,

@@ -120,6 +120,9 @@ const KEYS: &[(&str, When, Differs)] = &[
     ("resolve.queries-in-flight-max", Now, |a, b| {
         a.resolve.queries_in_flight_max != b.resolve.queries_in_flight_max
     }),
+    ("resolve.queries-in-flight-per-zone-max", Now, |a, b| {
+        a.resolve.queries_in_flight_per_zone_max != b.resolve.queries_in_flight_per_zone_max
+    }),
     ("resolve.edns-size", Now, |a, b| a.resolve.edns_size != b.resolve.edns_size),
     ("resolve.root-hints", Now, |a, b| {
         a.resolve.recursion.root_hints != b.resolve.recursion.root_hints

@@ -110,6 +110,7 @@ pub struct Resolve {
     pub ipv6: Spanned<bool>,
     pub timeout: Text,
     pub queries_in_flight_max: Number,
+    pub queries_in_flight_per_zone_max: Number,
     pub edns_size: Number,
     pub root_hints: Text,
     pub prime_root: bool,

@@ -57,6 +57,7 @@ fn the_defaults_are_what_the_documents_say() {
     assert_eq!(config.resolve.upstream_from, UpstreamFrom::System);
     assert!(config.resolve.ipv4 && config.resolve.ipv6);
     assert_eq!(config.resolve.queries_in_flight_max, 4096);
+    assert_eq!(config.resolve.queries_in_flight_per_zone_max, 512);
     assert_eq!(config.resolve.edns_size, 1232);
     let recursion = &config.resolve.recursion;
     assert_eq!(recursion.root_hints, None);

@@ -268,7 +268,10 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
         failure_ttl: config.cache.failure_ttl,
         timeout: config.resolve.timeout,
         edns_size: config.resolve.edns_size,
-        flights_max: config.resolve.queries_in_flight_max,
+        flights: resolver::FlightsMax {
+            all: config.resolve.queries_in_flight_max,
+            zone: config.resolve.queries_in_flight_per_zone_max,
+        },
         ipv4: config.resolve.ipv4,
         ipv6: config.resolve.ipv6,
         upstreams,

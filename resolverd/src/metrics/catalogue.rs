@@ -365,8 +365,10 @@ pub(super) const RESOLVER_FLIGHTS: Described = Described {
 pub(super) const RESOLVER_FLIGHTS_SHED: Described = Described {
     name: "resolverd_resolver_flights_shed_total",
     kind: "counter",
-    labels: &[],
-    help: "Questions answered SERVFAIL at once because of `resolve.queries-in-flight-max`.",
+    labels: &["cause"],
+    help: "Questions answered SERVFAIL because too many wait: they gave way to newer ones \
+           (`resolve.queries-in-flight-max`), too many of their zone wait \
+           (`queries-in-flight-per-zone-max`), or too many clients for this one.",
     question: "Do clients get failures because too much waits for upstreams?",
 };
 pub(super) const RESOLVER_REPLIES_KNOWN: Described = Described {

@@ -66,6 +66,17 @@ label! {
     SizeClass { To128 = "128", To256 = "256", To512 = "512", To1280 = "1280", }
 }
 label! {
+    /// Why a question that waits for others, or would, was answered SERVFAIL.
+    ShedCause {
+        /// It gave way to a newer one.
+        Oldest = "oldest",
+        /// Too many of its zone wait already.
+        Zone = "zone",
+        /// Too many wait for this very question.
+        Waiters = "waiters",
+    }
+}
+label! {
     /// What a flush took away.
     FlushScope {
         Name = "name",

@@ -3,7 +3,8 @@
 //! Tasks, and what becomes of them:
 //!
 //! - a **flight** for each question, at most `flights_max`. It ends with an answer, at the latest
-//!   after `timeout`; nobody waits for it longer. If it dies, its waiters get SERVFAIL.
+//!   after `timeout`, or when it gives way to a newer one; nobody waits for it longer. If it dies,
+//!   its waiters get SERVFAIL.
 //! - an **attempt** for each question to an upstream, at most [`ATTEMPTS_MAX`] a flight and
 //!   [`SOCKETS_MAX`] in all. It outlives its flight until it is clear how the upstream did, but
 //!   no longer than [`SILENT_AFTER`]: a slow upstream is learned from even when a faster one won.
@@ -26,17 +27,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::clock::boot_now;
 use crate::dns::{Answer, Ede, Name, Query, rcode, rtype};
-use crate::metrics::{Metrics, Outcome, UpstreamMetrics};
+use crate::metrics::{Metrics, Outcome, ShedCause, UpstreamMetrics};
 
 use super::Settings;
 use super::dnssec::driver::Validator;
 use super::ear::Ear;
-use super::flights::{Flights, Joined, Turn};
+use super::flights::{FlightId, Flights, Full, Joined, Shed};
 use super::flushes::Flushed;
 use super::iterate::driver::{RECURSION, Recursor};
 use super::known::Bounds;
@@ -52,7 +54,7 @@ pub use resolv_conf::read_system_resolvers;
 pub(super) struct Shared {
     settings: ArcSwap<Settings>,
     board: Mutex<Board>,
-    flights: Mutex<Flights<oneshot::Sender<Answer>>>,
+    flights: Mutex<Flights<oneshot::Sender<Answer>, AbortHandle>>,
     sockets: Arc<Semaphore>,
     /// What recursion has learnt stays when the mode changes.
     recursor: Recursor,
@@ -71,7 +73,7 @@ impl Shared {
     pub(super) fn start(settings: Settings, metrics: Arc<Metrics>) -> Arc<Self> {
         let (sockets, ear) = (Arc::new(Semaphore::new(SOCKETS_MAX)), Ear::default());
         let shared = Arc::new(Self {
-            flights: Mutex::new(Flights::new(settings.flights_max)),
+            flights: Mutex::new(Flights::new(settings.flights)),
             board: Mutex::new(Board { upstreams: Upstreams::default(), metrics: HashMap::new() }),
             settings: ArcSwap::from_pointee(settings),
             recursor: Recursor::new(Arc::clone(&sockets), ear.clone(), Arc::clone(&metrics)),
@@ -96,23 +98,43 @@ impl Shared {
         let (waiter, answer) = oneshot::channel();
         let joined = {
             let mut flights = self.flights.lock();
-            let joined = flights.join(&query, waiter);
+            let joined = flights.join(&query, waiter, || self.zone_of(&query.name));
             self.count_flights(&flights);
             joined
         };
         match joined {
             Joined::Follows => {}
-            Joined::Leads(turn) => {
+            Joined::Leads(id, shed) => {
+                if let Some(shed) = shed {
+                    self.shed(shed);
+                }
                 // Made here, so that the flight lands even if its task is never polled.
-                let landing = Landing { shared: Arc::clone(self), flight: Some((query, turn)) };
-                tokio::spawn(landing.fly());
+                let landing = Landing { shared: Arc::clone(self), flight: Some(id) };
+                let task = tokio::spawn(landing.fly(query));
+                self.flights.lock().started(id, task.abort_handle());
             }
-            Joined::Shed => {
-                self.metrics.resolver_flights_shed.inc();
-                return failure("too many questions wait for upstreams");
+            Joined::Full(full) => {
+                let (cause, text) = match full {
+                    Full::Waiters => (ShedCause::Waiters, "too many wait for this answer"),
+                    Full::Zone => (ShedCause::Zone, "too many questions wait for this zone"),
+                };
+                self.metrics.resolver_flights_shed(cause).inc();
+                return failure(text);
             }
         }
         answer.await.unwrap_or_else(|_| failure("the resolver was stopped"))
+    }
+
+    /// Ends a flight that gave way. Who waits for it hears so at once: a client that hears "no"
+    /// retries sooner than one that hears nothing, and may ask somebody else.
+    fn shed(&self, shed: Shed<oneshot::Sender<Answer>, AbortHandle>) {
+        self.metrics.resolver_flights_shed(ShedCause::Oldest).inc();
+        if let Some(task) = shed.task {
+            task.abort();
+        }
+        for waiter in shed.waiters {
+            let _ = waiter.send(failure("too many questions wait: it gave way to newer ones"));
+        }
     }
 
     pub(super) fn flushed(&self, what: &Flushed) {
@@ -282,7 +304,7 @@ impl Shared {
         if **self.settings.load() == settings {
             return;
         }
-        self.flights.lock().set_max(settings.flights_max);
+        self.flights.lock().set_most(settings.flights);
         let before = self.settings.swap(Arc::new(settings));
         if before.dnssec != self.settings.load().dnssec {
             self.validator.forget_all();
@@ -376,7 +398,7 @@ impl Shared {
         self.board.lock().upstreams.states(boot_now())
     }
 
-    fn count_flights(&self, flights: &Flights<oneshot::Sender<Answer>>) {
+    fn count_flights(&self, flights: &Flights<oneshot::Sender<Answer>, AbortHandle>) {
         self.metrics.resolver_flights.set(i64::try_from(flights.len()).unwrap_or(i64::MAX));
     }
 }
@@ -384,13 +406,12 @@ impl Shared {
 /// Ends a flight, whatever became of it.
 struct Landing {
     shared: Arc<Shared>,
-    /// None once landed: the next flight for the same question may be under way by then.
-    flight: Option<(Arc<Query>, Turn)>,
+    /// None once landed.
+    flight: Option<FlightId>,
 }
 
 impl Landing {
-    async fn fly(mut self) {
-        let Some((query, _)) = self.flight.clone() else { return };
+    async fn fly(mut self, query: Arc<Query>) {
         let answer = self.shared.fly(&query).await;
         for waiter in self.take_waiters() {
             // Who waited may be gone.
@@ -399,9 +420,9 @@ impl Landing {
     }
 
     fn take_waiters(&mut self) -> Vec<oneshot::Sender<Answer>> {
-        let Some((query, turn)) = self.flight.take() else { return Vec::new() };
+        let Some(id) = self.flight.take() else { return Vec::new() };
         let mut flights = self.shared.flights.lock();
-        let waiters = flights.land(&query, turn);
+        let waiters = flights.land(id);
         self.shared.count_flights(&flights);
         waiters
     }

@@ -1,59 +1,134 @@
 //! One flight for each question: who asks what is already under way waits for the same answer.
 //!
 //! Turns part those who asked before something changed from those who ask after it: nobody waits
-//! for an answer that was asked for before his turn.
+//! for an answer that was asked for before his turn. Where there are too many flights the oldest
+//! gives way: whom it is for has waited longest, and may have gone. One zone has a share of them,
+//! past which its newcomers are turned away: its servers are slow, or somebody makes up names in
+//! it, and neither is helped by asking them more.
 //!
-//! Pure: waiters are of any type. Beside saving work, this is what keeps a forger from guessing
-//! against many outstanding copies of one question at once (RFC 5452 section 5).
+//! Pure: waiters and tasks are of any type. Beside saving work, this is what keeps a forger from
+//! guessing against many outstanding copies of one question at once (RFC 5452 section 5).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::dns::Query;
+use crate::dns::{Name, Query};
 
-/// Questions under way, and who waits for each.
+/// Questions under way, who waits for each, and the task that answers it.
 #[derive(Debug)]
-pub struct Flights<W> {
-    waiting: HashMap<(Arc<Query>, Turn), Vec<W>>,
+pub struct Flights<W, T> {
+    questions: HashMap<(Arc<Query>, Turn), FlightId>,
+    /// The oldest first.
+    flights: BTreeMap<FlightId, Flight<W, T>>,
+    /// How many flights there are for names in a zone.
+    zones: HashMap<Name, usize>,
     turn: Turn,
-    flights_max: usize,
+    next: FlightId,
+    most: FlightsMax,
 }
+
+/// Flights at once: in all, and for names of one zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlightsMax {
+    pub all: usize,
+    pub zone: usize,
+}
+
+/// Flights in the order of their beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlightId(u64);
 
 /// Counts the changes after which a question is asked anew, though it is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Turn(u64);
+struct Turn(u64);
+
+#[derive(Debug)]
+struct Flight<W, T> {
+    question: (Arc<Query>, Turn),
+    zone: Option<Name>,
+    waiters: Vec<W>,
+    task: Option<T>,
+}
 
 /// What becomes of somebody who asks.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Joined {
-    /// The first of this turn: a flight has to be started.
-    Leads(Turn),
+pub enum Joined<W, T> {
+    /// The first of this turn: a flight has to be started. The oldest may have given way to it.
+    Leads(FlightId, Option<Shed<W, T>>),
     /// The answer of a flight under way is waited for.
     Follows,
-    /// Too many already: the waiter was not taken.
-    Shed,
+    /// The waiter was not taken.
+    Full(Full),
 }
 
-impl<W> Flights<W> {
+/// What there are too many of already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// Who wait for this very question.
+    Waiters,
+    /// Questions for names of this zone.
+    Zone,
+}
+
+/// A flight that ends without an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shed<W, T> {
+    pub waiters: Vec<W>,
+    pub task: Option<T>,
+}
+
+impl<W, T> Flights<W, T> {
     #[must_use]
-    pub fn new(flights_max: usize) -> Self {
-        Self { waiting: HashMap::new(), turn: Turn::default(), flights_max }
+    pub fn new(most: FlightsMax) -> Self {
+        Self {
+            questions: HashMap::new(),
+            flights: BTreeMap::new(),
+            zones: HashMap::new(),
+            turn: Turn::default(),
+            next: FlightId::default(),
+            most,
+        }
     }
 
-    pub fn join(&mut self, query: &Arc<Query>, waiter: W) -> Joined {
-        let flight = (Arc::clone(query), self.turn);
-        if let Some(waiters) = self.waiting.get_mut(&flight) {
-            if waiters.len() >= WAITERS_MAX {
-                return Joined::Shed;
+    /// `zone` says which zone a name is counted for, if any.
+    pub fn join(
+        &mut self,
+        query: &Arc<Query>,
+        waiter: W,
+        zone: impl FnOnce() -> Option<Name>,
+    ) -> Joined<W, T> {
+        let question = (Arc::clone(query), self.turn);
+        let under_way = self.questions.get(&question).and_then(|id| self.flights.get_mut(id));
+        if let Some(flight) = under_way {
+            if flight.waiters.len() >= WAITERS_MAX {
+                return Joined::Full(Full::Waiters);
             }
-            waiters.push(waiter);
+            flight.waiters.push(waiter);
             return Joined::Follows;
         }
-        if self.waiting.len() >= self.flights_max {
-            return Joined::Shed;
+        let zone = zone();
+        let of_zone = zone.as_ref().and_then(|zone| self.zones.get(zone)).copied().unwrap_or(0);
+        if of_zone >= self.most.zone {
+            return Joined::Full(Full::Zone);
         }
-        self.waiting.insert(flight, vec![waiter]);
-        Joined::Leads(self.turn)
+        let full = self.flights.len() >= self.most.all;
+        let oldest = self.flights.keys().next().copied().filter(|_| full);
+        let shed = oldest.and_then(|id| self.end(id));
+        let id = self.next;
+        self.next.0 += 1;
+        self.questions.insert(question.clone(), id);
+        if let Some(zone) = &zone {
+            *self.zones.entry(zone.clone()).or_default() += 1;
+        }
+        self.flights.insert(id, Flight { question, zone, waiters: vec![waiter], task: None });
+        Joined::Leads(id, shed)
+    }
+
+    /// Notes the task that answers a flight, so that it can be ended with it.
+    pub fn started(&mut self, id: FlightId, task: T) {
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.task = Some(task);
+        }
     }
 
     /// Who joins from now on waits for no flight that is under way now. Those who wait for one
@@ -64,24 +139,38 @@ impl<W> Flights<W> {
 
     /// Ends a flight and hands over those who wait for it.
     #[must_use]
-    pub fn land(&mut self, query: &Arc<Query>, turn: Turn) -> Vec<W> {
-        self.waiting.remove(&(Arc::clone(query), turn)).unwrap_or_default()
+    pub fn land(&mut self, id: FlightId) -> Vec<W> {
+        self.end(id).map(|ended| ended.waiters).unwrap_or_default()
     }
 
-    /// Flights under way stay so, even when there are more than the new bound.
-    pub fn set_max(&mut self, flights_max: usize) {
-        self.flights_max = flights_max;
+    /// Flights under way stay so, even when there are more than the new most.
+    pub fn set_most(&mut self, most: FlightsMax) {
+        self.most = most;
     }
 
     /// How many are under way.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.flights.len()
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.flights.is_empty()
+    }
+
+    fn end(&mut self, id: FlightId) -> Option<Shed<W, T>> {
+        let Flight { question, zone, waiters, task } = self.flights.remove(&id)?;
+        self.questions.remove(&question);
+        if let Some(zone) = zone
+            && let Some(count) = self.zones.get_mut(&zone)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.zones.remove(&zone);
+            }
+        }
+        Some(Shed { waiters, task })
     }
 }
 
@@ -93,7 +182,11 @@ const WAITERS_MAX: usize = 1_024;
 mod tests {
     use super::*;
 
-    const NOW: Turn = Turn(0);
+    type Joined = super::Joined<u32, &'static str>;
+
+    fn flights(all: usize, zone: usize) -> Flights<u32, &'static str> {
+        Flights::new(FlightsMax { all, zone })
+    }
 
     fn query(name: &str) -> Arc<Query> {
         Arc::new(Query {
@@ -105,33 +198,38 @@ mod tests {
         })
     }
 
+    fn leads(id: u64) -> Joined {
+        Joined::Leads(FlightId(id), None)
+    }
+
     #[test]
     fn the_first_leads_the_others_follow_and_all_land_together() {
-        let mut flights = Flights::new(10);
-        assert_eq!(flights.join(&query("a."), 1), Joined::Leads(NOW));
-        assert_eq!(flights.join(&query("a."), 2), Joined::Follows);
-        assert_eq!(flights.join(&query("b."), 3), Joined::Leads(NOW));
-        assert_eq!(flights.land(&query("a."), NOW), [1, 2]);
-        assert!(flights.land(&query("a."), NOW).is_empty());
-        assert_eq!(flights.join(&query("a."), 4), Joined::Leads(NOW));
+        let mut flights = flights(10, 10);
+        let mut join = |name: &str, waiter| flights.join(&query(name), waiter, || None);
+        assert_eq!(join("a.", 1), leads(0));
+        assert_eq!(join("a.", 2), Joined::Follows);
+        assert_eq!(join("b.", 3), leads(1));
+        assert_eq!(flights.land(FlightId(0)), [1, 2]);
+        assert!(flights.land(FlightId(0)).is_empty());
+        assert_eq!(flights.join(&query("a."), 4, || None), leads(2));
         assert_eq!(flights.len(), 2);
     }
 
     #[test]
     fn after_a_turn_nobody_waits_for_what_was_asked_before_it() {
-        let mut flights = Flights::new(10);
-        assert_eq!(flights.join(&query("a."), 1), Joined::Leads(NOW));
+        let mut flights = flights(10, 10);
+        assert_eq!(flights.join(&query("a."), 1, || None), leads(0));
         flights.next_turn();
-        assert_eq!(flights.join(&query("a."), 2), Joined::Leads(Turn(1)));
-        assert_eq!(flights.join(&query("a."), 3), Joined::Follows);
+        assert_eq!(flights.join(&query("a."), 2, || None), leads(1));
+        assert_eq!(flights.join(&query("a."), 3, || None), Joined::Follows);
         assert_eq!(flights.len(), 2);
-        assert_eq!(flights.land(&query("a."), NOW), [1]);
-        assert_eq!(flights.land(&query("a."), Turn(1)), [2, 3]);
+        assert_eq!(flights.land(FlightId(0)), [1]);
+        assert_eq!(flights.land(FlightId(1)), [2, 3]);
     }
 
     #[test]
     fn questions_that_differ_in_anything_fly_apart() {
-        let mut flights = Flights::new(10);
+        let mut flights = flights(10, 10);
         let base = query("a.");
         let others = [
             Query { qtype: 28, ..(*base).clone() },
@@ -139,26 +237,57 @@ mod tests {
             Query { checking_disabled: true, ..(*base).clone() },
             Query { view: 1, ..(*base).clone() },
         ];
-        assert_eq!(flights.join(&base, 0), Joined::Leads(NOW));
-        for other in others {
-            assert_eq!(flights.join(&Arc::new(other), 0), Joined::Leads(NOW));
+        assert_eq!(flights.join(&base, 0, || None), leads(0));
+        for (other, id) in others.into_iter().zip(1..) {
+            assert_eq!(flights.join(&Arc::new(other), 0, || None), leads(id));
         }
     }
 
     #[test]
-    fn past_the_bounds_askers_are_shed_and_flights_under_way_go_on() {
-        let mut flights = Flights::new(2);
-        flights.join(&query("a."), 0);
-        flights.join(&query("b."), 0);
-        assert_eq!(flights.join(&query("c."), 0), Joined::Shed);
-        assert_eq!(flights.join(&query("a."), 0), Joined::Follows);
-        flights.set_max(1);
-        assert_eq!(flights.join(&query("b."), 0), Joined::Follows);
-        let _ = flights.land(&query("a."), NOW);
-        assert_eq!(flights.join(&query("c."), 0), Joined::Shed);
-        for _ in flights.waiting[&(query("b."), NOW)].len()..WAITERS_MAX {
-            assert_eq!(flights.join(&query("b."), 0), Joined::Follows);
+    fn past_the_bound_the_oldest_gives_way_with_its_task_and_all_who_wait_for_it() {
+        let mut flights = flights(2, 10);
+        flights.join(&query("a."), 1, || None);
+        flights.started(FlightId(0), "task");
+        flights.join(&query("b."), 2, || None);
+        assert_eq!(flights.join(&query("a."), 3, || None), Joined::Follows);
+        let shed = Shed { waiters: vec![1, 3], task: Some("task") };
+        assert_eq!(flights.join(&query("c."), 4, || None), Joined::Leads(FlightId(2), Some(shed)));
+        assert_eq!(flights.len(), 2);
+        // The same name again is another flight: the end of the old one is none of its matter.
+        let shed = Shed { waiters: vec![2], task: None };
+        assert_eq!(flights.join(&query("a."), 5, || None), Joined::Leads(FlightId(3), Some(shed)));
+        assert!(flights.land(FlightId(0)).is_empty());
+        assert_eq!(flights.land(FlightId(3)), [5]);
+    }
+
+    #[test]
+    fn past_its_share_a_zones_newcomers_are_turned_away_and_others_are_not() {
+        let mut flights = flights(10, 2);
+        let zone = |text: &str| text.parse().ok();
+        let mut join = |name: &str, of: &str| flights.join(&query(name), 0, || zone(of));
+        assert_eq!(join("a.x.", "x."), leads(0));
+        assert_eq!(join("b.x.", "x."), leads(1));
+        assert_eq!(join("c.x.", "x."), Joined::Full(Full::Zone));
+        assert_eq!(join("a.x.", "x."), Joined::Follows);
+        assert_eq!(join("a.y.", "y."), leads(2));
+        assert_eq!(flights.land(FlightId(0)), [0, 0]);
+        assert_eq!(flights.join(&query("c.x."), 0, || zone("x.")), leads(3));
+        for id in 1..=3 {
+            let _ = flights.land(FlightId(id));
         }
-        assert_eq!(flights.join(&query("b."), 0), Joined::Shed);
+        assert!(flights.zones.is_empty() && flights.questions.is_empty() && flights.is_empty());
+    }
+
+    #[test]
+    fn too_many_for_one_question_are_turned_away_and_flights_under_way_go_on() {
+        let mut flights = flights(2, 2);
+        flights.join(&query("a."), 0, || None);
+        flights.join(&query("b."), 0, || None);
+        flights.set_most(FlightsMax { all: 1, zone: 1 });
+        assert_eq!(flights.len(), 2);
+        for _ in 1..WAITERS_MAX {
+            assert_eq!(flights.join(&query("b."), 0, || None), Joined::Follows);
+        }
+        assert_eq!(flights.join(&query("b."), 0, || None), Joined::Full(Full::Waiters));
     }
 }

@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 
 pub use driver::read_system_resolvers;
 pub use ear::Heard;
+pub use flights::FlightsMax;
 pub use flushes::Flushed;
 pub use iterate::driver::Recursion;
 pub use iterate::{Options, Stub, hints};
@@ -58,8 +59,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// What our OPT says to upstreams.
     pub edns_size: u16,
-    /// Questions under way at once; past it the answer is SERVFAIL at once.
-    pub flights_max: usize,
+    /// Questions under way at once.
+    pub flights: FlightsMax,
     /// Whether upstreams may be asked over IPv4, and over IPv6.
     pub ipv4: bool,
     pub ipv6: bool,

@@ -19,7 +19,7 @@ use crate::config::ZoneKind;
 use crate::kernel::Memory;
 use crate::metrics::Build;
 use crate::policy::{Acl, ViewId, ZoneSpec, rules};
-use crate::resolver::{Settings, UpstreamSpec};
+use crate::resolver::{FlightsMax, Settings, UpstreamSpec};
 
 pub const EDNS_SIZE: u16 = 1232;
 
@@ -69,7 +69,7 @@ impl House {
                 failure_ttl: Duration::from_secs(5),
                 timeout: Duration::from_secs(3),
                 edns_size: 4_096,
-                flights_max: 100,
+                flights: FlightsMax { all: 100, zone: 100 },
                 ipv4: true,
                 ipv6: true,
                 upstreams: vec![upstream],

@@ -75,6 +75,17 @@ impl Shared {
         recursion.options.way(name) == Way::Forward
     }
 
+    /// The zone that a question is counted for: the nearest that is known where recursion asks,
+    /// else the one that its name is likely in. None: the root, or a child of its, in which all
+    /// the world is.
+    pub(super) fn zone_of(&self, name: &Name) -> Option<Name> {
+        if self.is_forwarded(name, &self.settings.load()) {
+            return likely_zone(name);
+        }
+        let cut = self.recursor.world().delegations.closest(boot_now(), name)?;
+        (cut.zone.suffixes().count() > 2).then(|| cut.zone.clone())
+    }
+
     /// How questions of the resolver's own reach upstreams: what they said is kept, like what
     /// servers said.
     fn upstreams_for(self: &Arc<Self>, settings: &Arc<Settings>) -> AskUpstreams {
@@ -149,6 +160,40 @@ impl Shared {
         match self.recursor.world().delegations.closest(boot_now(), name) {
             Some(cut) => format!("recursion asks the servers of the zone {}", cut.zone),
             None => "recursion asks the root servers".to_owned(),
+        }
+    }
+}
+
+/// The last two labels of a name: under a country's domain of two letters three, if the second
+/// is as short as in `co.uk`. Some such zone is guessed wrong; what is then shared is a bound.
+fn likely_zone(name: &Name) -> Option<Name> {
+    let suffixes: Vec<&[u8]> = name.suffixes().collect();
+    let of_labels = |count: usize| suffixes.get(suffixes.len().checked_sub(count + 1)?).copied();
+    let is_short = |labels: usize, octets: u8| {
+        of_labels(labels).and_then(|suffix| suffix.first()).is_some_and(|len| *len <= octets)
+    };
+    let deep = is_short(1, 2) && is_short(2, 3);
+    Name::from_wire(of_labels(if deep { 3 } else { 2 })?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nobody_knows_zones_they_are_guessed() {
+        let zone = |text: &str| likely_zone(&text.parse().unwrap()).map(|zone| zone.to_string());
+        for (name, expected) in [
+            ("a.b.victim.test.", Some("victim.test.")),
+            ("victim.test.", Some("victim.test.")),
+            ("x.victim.co.uk.", Some("victim.co.uk.")),
+            ("x.victim.de.", Some("victim.de.")),
+            ("x.y.dvb.de.", Some("y.dvb.de.")),
+            ("co.uk.", None),
+            ("test.", None),
+            (".", None),
+        ] {
+            assert_eq!(zone(name).as_deref(), expected, "{name}");
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{Instant, sleep};
 
-use super::super::{Health, Options, Recursion, Resolver, Settings, UpstreamSpec};
+use super::super::{FlightsMax, Health, Options, Recursion, Resolver, Settings, UpstreamSpec};
 use super::*;
 use crate::dns::Source;
 use crate::metrics::{Build, Metrics, Outcome};
@@ -131,7 +131,7 @@ fn settings(upstreams: &[(&str, SocketAddr)]) -> Settings {
         failure_ttl: Duration::from_secs(5),
         timeout: Duration::from_secs(3),
         edns_size: 1_232,
-        flights_max: 100,
+        flights: FlightsMax { all: 100, zone: 100 },
         ipv4: true,
         ipv6: true,
         upstreams: upstreams.iter().map(spec).collect(),
@@ -355,24 +355,62 @@ async fn who_asks_the_same_at_once_shares_one_question() {
 }
 
 #[tokio::test]
-async fn past_the_bound_the_answer_is_no_at_once_and_is_not_kept() {
+async fn past_the_bound_the_oldest_gives_way_at_once_and_its_failure_is_not_kept() {
     let upstream =
         Upstream::start(|seen| vec![Reply::Wait(millis(200)), Reply::Send(answer(seen, 1))]).await;
-    let one = Settings { flights_max: 1, ..settings(&[("up", upstream.address)]) };
+    let bounds = FlightsMax { all: 2, zone: 2 };
+    let two = Settings { flights: bounds, ..settings(&[("up", upstream.address)]) };
     let metrics = metrics();
-    let resolver = Resolver::new(one, Arc::clone(&metrics));
-    let first = tokio::spawn({
-        let resolver = resolver.clone();
-        async move { resolver.resolve(query("a.test.")).await }
-    });
-    sleep(millis(50)).await;
+    let resolver = Resolver::new(two, Arc::clone(&metrics));
     let start = Instant::now();
-    let shed = resolver.resolve(query("b.test.")).await;
-    assert_eq!((ede(&shed), shed.life), (0, Duration::ZERO));
-    assert!(start.elapsed() < millis(180));
-    assert_eq!(last(&first.await.unwrap()), 1);
-    assert_eq!(last(&resolver.resolve(query("b.test.")).await), 1);
-    assert_eq!(metrics.resolver_flights_shed.get(), 1);
+    let ask = |name: &'static str| {
+        let resolver = resolver.clone();
+        tokio::spawn(async move { (resolver.resolve(query(name)).await, Instant::now()) })
+    };
+    let first = [ask("a.one.test."), ask("a.one.test.")];
+    let second = ask("a.two.test.");
+    while upstream.asked() < 2 {
+        sleep(millis(5)).await;
+    }
+    let third = ask("a.three.test.");
+    for shed in first {
+        let (shed, at) = shed.await.unwrap();
+        assert_eq!((shed.rcode, ede(&shed), shed.life), (rcode::SERVFAIL, 0, Duration::ZERO));
+        assert!(at - start < millis(180), "at once");
+    }
+    for answered in [second, third] {
+        assert_eq!(last(&answered.await.unwrap().0), 1);
+    }
+    assert_eq!(metrics.resolver_flights_shed(ShedCause::Oldest).get(), 1);
+    assert_eq!(last(&resolver.resolve(query("a.one.test.")).await), 1);
+}
+
+#[tokio::test]
+async fn made_up_names_of_one_zone_keep_no_other_zone_waiting() {
+    let upstream =
+        Upstream::start(|seen| vec![Reply::Wait(millis(200)), Reply::Send(answer(seen, 1))]).await;
+    let bounds = FlightsMax { all: 100, zone: 4 };
+    let few = Settings { flights: bounds, ..settings(&[("up", upstream.address)]) };
+    let metrics = metrics();
+    let resolver = Resolver::new(few, Arc::clone(&metrics));
+    let flood: Vec<_> = (0..50)
+        .map(|n| {
+            let resolver = resolver.clone();
+            let asking = query(&format!("n{n}.victim.test."));
+            tokio::spawn(async move { resolver.resolve(asking).await })
+        })
+        .collect();
+    assert_eq!(last(&resolver.resolve(query("www.other.test.")).await), 1);
+    let mut answered = 0;
+    for answer in flood {
+        let answer = answer.await.unwrap();
+        match answer.rcode {
+            rcode::NOERROR => answered += 1,
+            _ => assert_eq!((ede(&answer), answer.life), (0, Duration::ZERO)),
+        }
+    }
+    assert_eq!((answered, upstream.asked()), (4, 5));
+    assert_eq!(metrics.resolver_flights_shed(ShedCause::Zone).get(), 46);
 }
 
 #[tokio::test]

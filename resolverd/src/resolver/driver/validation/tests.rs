@@ -11,7 +11,7 @@ use crate::dns::records;
 use crate::dns::{Name, rtype};
 use crate::metrics::{Build, Metrics};
 use crate::resolver::dnssec::vectors::{NOW, REPLIES, anchors};
-use crate::resolver::{Resolver, UpstreamSpec};
+use crate::resolver::{FlightsMax, Resolver, UpstreamSpec};
 
 /// Answers from the vectors, but for what a test has changed.
 struct Upstream {
@@ -93,7 +93,7 @@ fn settings(upstream: &Upstream, now: Option<u64>) -> Settings {
         failure_ttl: Duration::from_secs(5),
         timeout: Duration::from_secs(5),
         edns_size: 1_232,
-        flights_max: 100,
+        flights: FlightsMax { all: 100, zone: 100 },
         ipv4: true,
         ipv6: true,
         upstreams: vec![spec],
