@@ -360,11 +360,10 @@ fn those_who_only_hold_places_cost_nobody_an_answer() -> Result<()> {
 #[test]
 fn aioquic_is_answered_over_http3() -> Result<()> {
     need_net!();
-    let python = std::env::var_os("RESOLVERD_AIOQUIC").unwrap_or_else(|| "python3".into());
-    if run(Command::new(&python).args(["-c", "import aioquic"])).is_err() {
-        eprintln!("skipped: no aioquic: `pip install aioquic`, or set RESOLVERD_AIOQUIC");
+    let Some(python) = lab::aioquic() else {
+        eprintln!("skipped: no aioquic: `cargo xtask setup --tests`");
         return Ok(());
-    }
+    };
     let house = House::new()?;
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("daemon/h3.py");
     let query = Ask { id: Some(0), ..Ask::new("www.lab.test.", "A") }.bytes();

@@ -1,6 +1,8 @@
 //! Real clients, inside a namespace.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -26,4 +28,13 @@ fn client(
 ) -> Result<String> {
     let (at, port) = (format!("@{}", server.ip()), server.port().to_string());
     run(inside.command(program).args([at.as_str(), "-p", &port]).args(bounds).args(args))
+}
+
+/// A Python that has aioquic: the one `cargo xtask setup --tests` made, or another that
+/// `RESOLVERD_AIOQUIC` names.
+#[must_use]
+pub fn aioquic() -> Option<PathBuf> {
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/aioquic/bin/python");
+    let python = std::env::var_os("RESOLVERD_AIOQUIC").map_or(made, PathBuf::from);
+    run(Command::new(&python).args(["-c", "import aioquic"])).is_ok().then_some(python)
 }

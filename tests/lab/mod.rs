@@ -30,7 +30,7 @@ pub mod wait;
 pub mod zones;
 
 pub use authority::Authority;
-pub use clients::{dig, kdig};
+pub use clients::{aioquic, dig, kdig};
 pub use daemon::{Daemon, binary};
 pub use faketime::FakeTime;
 pub use namespace::{Namespace, Wire, available, find};

@@ -56,6 +56,11 @@ pub fn read(message: &[u8]) -> Result<Plain, Refusal> {
     }
     reader.sections(&header)?;
     let Reader { mut refusal, at, .. } = reader;
+    // RFC 7873 section 5.4: a client may ask for a cookie and nothing else.
+    let for_cookie = refusal.edns.is_some_and(|edns| edns.version == 0 && edns.cookie.is_some());
+    if header.counts[0] == 0 && for_cookie && at == message.len() {
+        return Err(refusal.with(rcode::NOERROR));
+    }
     // TC: a part of a query is none. RFC 1035 section 4.1.2: exactly one question is meant.
     if header.flags & FLAG_TC != 0 || header.counts[0] != 1 || at != message.len() {
         return Err(refusal);

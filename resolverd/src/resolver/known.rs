@@ -69,9 +69,15 @@ impl Known {
         }
     }
 
-    /// What is known, unless it is about to expire: who asks then is there to renew it.
+    /// What is known, unless it is about to expire: who asks then is there to renew it. That a
+    /// name does not exist is known for every type (RFC 2308 section 5).
     #[must_use]
     pub fn find(&self, now: BootTime, fetch: &Fetch) -> Option<Found> {
+        let own = self.find_own(now, fetch);
+        own.or_else(|| self.denial(now, fetch.name.clone()).map(Found::Reply))
+    }
+
+    fn find_own(&self, now: BootTime, fetch: &Fetch) -> Option<Found> {
         let held = self.map.get(fetch)?;
         let life = held.expires.saturating_since(held.stored);
         let left = held.expires.saturating_since(now);
@@ -95,13 +101,17 @@ impl Known {
     /// names below them, and are not held to it.
     #[must_use]
     pub fn denied_above(&self, now: BootTime, name: &Name) -> Option<Reply> {
-        name.suffixes().skip(1).take(SUFFIXES_LOOKED_AT).find_map(|suffix| {
-            let above = Name::from_wire(suffix).ok()?;
-            match self.find(now, &Fetch { name: above, qtype: DENIAL })? {
-                Found::Reply(reply) => Some(reply),
-                Found::Failed(_) => None,
-            }
-        })
+        name.suffixes()
+            .skip(1)
+            .take(SUFFIXES_LOOKED_AT)
+            .find_map(|suffix| self.denial(now, Name::from_wire(suffix).ok()?).filter(is_proven))
+    }
+
+    fn denial(&self, now: BootTime, name: Name) -> Option<Reply> {
+        match self.find_own(now, &Fetch { name, qtype: DENIAL })? {
+            Found::Reply(reply) => Some(reply),
+            Found::Failed(_) => None,
+        }
     }
 
     /// Keeps a reply for as long as its times say; `asked` is when its question was begun.
@@ -111,11 +121,9 @@ impl Known {
         let negative = reply.authority.iter().any(|record| record.rtype == rtype::SOA);
         let life = life.min(if negative { negative_ttl_max } else { ttl_max });
         let denies = reply.rcode == rcode::NXDOMAIN && reply.answer.is_empty();
-        if denies && is_proven(reply) {
-            let fetch = Fetch { name: fetch.name.clone(), qtype: DENIAL };
-            self.put(now, asked, &fetch, Found::Reply(reply.clone()), life);
-        }
-        self.put(now, asked, fetch, Found::Reply(reply.clone()), life);
+        let qtype = if denies { DENIAL } else { fetch.qtype };
+        let fetch = Fetch { name: fetch.name.clone(), qtype };
+        self.put(now, asked, &fetch, Found::Reply(reply.clone()), life);
     }
 
     /// Keeps a failure, for `life`, unless something better is known.
@@ -326,6 +334,24 @@ mod tests {
     }
 
     #[test]
+    fn a_denied_name_is_denied_for_every_type_but_those_it_was_seen_with() {
+        let known = Known::new(1 << 20);
+        let denial = Reply { rcode: 3, authority: vec![soa(60, 60)], ..Reply::default() };
+        let seen =
+            Reply { answer: vec![record("a.test.", rtype::NS, 60, &[0])], ..Reply::default() };
+        let ns = Fetch { qtype: rtype::NS, ..fetch("a.test.") };
+        known.keep(NOW, NOW, &ns, &seen);
+        known.keep(NOW, NOW, &fetch("a.test."), &denial);
+        let other = Fetch { qtype: rtype::DS, ..fetch("a.test.") };
+        for denied in [&fetch("a.test."), &other] {
+            assert_eq!(known.find(NOW, denied), Some(Found::Reply(denial.clone())));
+        }
+        assert_eq!(known.find(NOW, &ns), Some(Found::Reply(seen)));
+        known.forget(&other);
+        assert_eq!(known.find(NOW, &fetch("a.test.")), None, "all of it was found to be false");
+    }
+
+    #[test]
     fn nothing_is_below_a_denied_name_if_the_denial_is_signed() {
         let known = Known::new(1 << 20);
         let mut denial = Reply { rcode: 3, authority: vec![soa(900, 60)], ..Reply::default() };
@@ -339,7 +365,6 @@ mod tests {
         denial.authority[0].ttl = 60;
         assert_eq!(known.denied_above(NOW, &name("x.y.a.test.")), Some(denial));
         assert_eq!(known.denied_above(NOW, &name("x.y.b.test.")), None);
-        assert_eq!(known.denied_above(NOW, &name("a.test.")), None, "its own is found by type");
         known.forget(&fetch("x.y.a.test."));
         assert_eq!(known.denied_above(NOW, &name("z.a.test.")), None, "it was found to be false");
     }
