@@ -84,6 +84,7 @@ pub fn setup(wanted: Wanted, consent: &Consent) -> Result<Vec<String>> {
                     println!("setup: {NO_COMPILER}");
                 }
                 Purpose::Tests => lacking.push(step.shown()),
+                Purpose::SomeTests => println!("setup: tests that need it will be skipped"),
             }
         }
     }

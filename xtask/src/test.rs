@@ -92,7 +92,7 @@ impl Rung {
                 let packages = ["resolverd-common", "resolverd", "xtask"];
                 let packages = packages.iter().flat_map(|package| ["--package", package]);
                 let mut count = cargo_test(packages)?;
-                count.add(cargo_test(["--package", TESTS, "--lib"])?);
+                count.add(cargo_test(["--package", TESTS, "--lib", "--test", "scenarios"])?);
                 Ok(Climb::Counted(count))
             }
             Self::Cluster => Ok(Climb::Nothing("before the cluster exists")),
@@ -107,7 +107,7 @@ impl Rung {
         // The harness is tried on itself before the daemon is tried in it.
         let targets: &[&str] = match self {
             Self::Kernel => &["kernel"],
-            _ => &["harness", "daemon"],
+            _ => &["harness", "daemon", "conformance"],
         };
         let targets: Vec<_> = targets.iter().copied().filter(exists).collect();
         if targets.is_empty() {

@@ -316,7 +316,8 @@ impl Chain {
             });
             let found = set(&end, query.qtype);
             complete = !found.is_empty();
-            if let (true, rtype::CNAME, Some(dname)) = (complete, query.qtype, above) {
+            // Without a CNAME where the name would be too long (section 2.2): it says why.
+            if let Some(dname) = above.filter(|_| !complete || query.qtype == rtype::CNAME) {
                 set(&dname.owner, rtype::DNAME).into_iter().for_each(&mut pick);
             }
             found.into_iter().for_each(&mut pick);
@@ -325,9 +326,6 @@ impl Chain {
             }
             let aliases = set(&end, rtype::CNAME);
             let Some(next) = aliases.first().and_then(|&at| answers[at].target()) else { break };
-            if let Some(dname) = above {
-                set(&dname.owner, rtype::DNAME).into_iter().for_each(&mut pick);
-            }
             // A name has one alias; a second one is nobody's.
             let second = |at: &usize| answers[*at].rtype == rtype::CNAME && *at != aliases[0];
             aliases.iter().copied().filter(|at| !second(at)).for_each(&mut pick);

@@ -24,6 +24,7 @@ pub struct Machine {
     pub llvms: Vec<u32>,
     pub formatter: bool,
     pub linter: bool,
+    pub aioquic: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,7 @@ impl Machine {
             llvms: LINKER_LLVMS.into_iter().filter(|llvm| is_llvm_here(*llvm)).collect(),
             formatter: !tests || call::output("cargo", ["fmt", "--version"]).is_some(),
             linter: !tests || call::output("cargo", ["clippy", "--version"]).is_some(),
+            aioquic: !tests || ::lab::aioquic().is_some(),
             parts,
             rustup,
             apt,

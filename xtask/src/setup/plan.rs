@@ -107,6 +107,9 @@ fn plan_tests(machine: &Machine, plan: &mut Plan) {
         let act = Act::Rustup(words.map(str::to_owned).collect());
         plan.steps.push(Step { purpose: Purpose::Tests, act });
     }
+    if !machine.aioquic {
+        plan.steps.push(Step { purpose: Purpose::SomeTests, act: Act::Aioquic });
+    }
 }
 
 pub const NO_COMPILER: &str = "no BPF compiler can be had here: the daemon is built without its \
@@ -137,6 +140,7 @@ pub const TEST_PACKAGES: &[&str] = &[
     "nsd",
     "openssl",
     "procps",
+    "python3-venv",
     "tcpdump",
     "unbound",
     "util-linux",
@@ -162,6 +166,7 @@ mod tests {
             llvms: Vec::new(),
             formatter: true,
             linter: true,
+            aioquic: true,
         }
     }
 
@@ -257,6 +262,13 @@ mod tests {
             assert_eq!(step.command().get_program() == "sudo", is_apt, "{}", step.shown());
             assert_eq!(step.shown().starts_with("sudo "), is_apt);
         }
+    }
+
+    #[test]
+    fn a_client_that_few_tests_need_is_fetched_last() {
+        let last = acts(&Machine { aioquic: false, ..fresh() }, Wanted::Tests).pop();
+        assert_eq!(last, Some(Act::Aioquic));
+        assert!(!acts(&Machine { aioquic: false, ..fresh() }, Wanted::Run).contains(&Act::Aioquic));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Step {
 pub enum Purpose {
     KernelPath,
     Tests,
+    /// What a few tests call; they say that they are skipped without it.
+    SomeTests,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Act {
     Linker {
         llvm: u32,
     },
+    /// A client of QUIC that others wrote, from PyPI, in a folder of its own.
+    Aioquic,
 }
 
 impl Step {
@@ -43,6 +47,11 @@ impl Step {
             Act::Rustup(words) => {
                 let mut command = Command::new("rustup");
                 command.args(words);
+                command
+            }
+            Act::Aioquic => {
+                let mut command = Command::new("sh");
+                command.args(["-c", AIOQUIC]).current_dir(call::root());
                 command
             }
             Act::Linker { llvm } => {
@@ -66,10 +75,14 @@ impl Step {
             Act::Linker { llvm } => {
                 format!("LLVM_PREFIX={} {}", llvm_folder(*llvm), call::shown(&self.command()))
             }
+            Act::Aioquic => AIOQUIC.to_owned(),
             Act::Rustup(_) => call::shown(&self.command()),
         }
     }
 }
+
+const AIOQUIC: &str = "python3 -m venv target/aioquic && \
+                       target/aioquic/bin/pip install --quiet aioquic==1.7.2";
 
 const LINKER_VERSION: &str = "0.13.0";
 
