@@ -21,6 +21,7 @@ mod feeds;
 mod files;
 mod meaning;
 mod operator;
+mod roots;
 mod secrets;
 mod shelf;
 
@@ -51,7 +52,7 @@ use crate::kernel::netlink::{Snapshot, Watcher};
 use crate::kernel::object::Unavailable;
 use crate::kernel::{FastPath, Memory, driver, events};
 use crate::log::{self, Log};
-use crate::metrics::{self, Build, Metrics, ReloadResult};
+use crate::metrics::{Build, Metrics, ReloadResult};
 use crate::pipeline::Pipeline;
 use crate::policy::rpz::Feeds;
 use crate::resolver::{Heard, Resolver};
@@ -161,6 +162,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     let policy = meaning::policy(&config, &files)?;
     meaning::root_hints(&config)?;
     configured::policy(&config)?;
+    roots::look(&config)?;
     let feeds_changed = Arc::new(Notify::new());
     let mut feeds = feeds::load(&config, &policy, None, &metrics)?;
     feeds.start(&feeds_changed);
@@ -290,9 +292,8 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
 fn tell_of_upstreams(tap: Tap) -> impl Fn(&Heard<'_>) + Send + Sync + 'static {
     move |heard| {
         if tap.hears_upstreams() {
-            let Heard { server, stream, message, took } = *heard;
-            let transport = if stream { metrics::Transport::Tcp } else { metrics::Transport::Udp };
-            let exchanged = Exchanged { upstream: server, transport, message, took };
+            let Heard { server, way, message, took } = *heard;
+            let exchanged = Exchanged { upstream: server, transport: way, message, took };
             tap.exchanged(&exchanged, wall_now());
         }
     }
@@ -449,6 +450,7 @@ impl Joined {
         let policy = meaning::policy(&config, &files)?;
         meaning::root_hints(&config)?;
         configured::policy(&config)?;
+        roots::look(&config)?;
         if files.digest != self.files_digest.swap(files.digest, Ordering::Relaxed)
             && !changes.applied.contains(&HOSTS_FILES)
         {
@@ -584,6 +586,7 @@ pub fn check_report(config: &Config) -> Result<Vec<String>, ConfigError> {
     let policy = meaning::policy(config, &files::read(config)?)?;
     meaning::root_hints(config)?;
     configured::policy(config)?;
+    roots::look(config)?;
     let certificate = certificate::load(config)?;
     let build = Build { version: "", abi: 0, kernel_path: false };
     feeds::load(config, &policy, None, &Metrics::new(build))?;

@@ -124,6 +124,9 @@ pub struct UpstreamMetrics {
     pub duration: Histogram,
     /// 1 while it is asked by choice, 0 while it is only probed.
     pub healthy: IntGauge,
+    /// Its label value, or the one that it shares.
+    name: Arc<str>,
+    connections: IntCounterVec,
     outcomes: [IntCounter; Outcome::COUNT],
 }
 
@@ -196,6 +199,7 @@ impl Metrics {
                 handles: HashMap::new(),
                 durations: histograms(r, &UPSTREAM_DURATION, &UPSTREAM_BUCKETS),
                 queries: counters(r, &UPSTREAM_QUERIES),
+                connections: counters(r, &UPSTREAM_CONNECTIONS),
                 healthy: gauges(r, &UPSTREAM_HEALTHY),
             }),
             upstream_loops: counter(r, &UPSTREAM_LOOPS),
@@ -463,6 +467,12 @@ impl UpstreamMetrics {
     pub fn queries(&self, outcome: Outcome) -> &IntCounter {
         &self.outcomes[outcome as usize]
     }
+
+    /// Looked up: once a connection.
+    #[must_use]
+    pub fn connected(&self, outcome: Connected) -> IntCounter {
+        self.connections.with_label_values(&[&*self.name, outcome.as_str()])
+    }
 }
 
 impl QueryBatch {
@@ -538,6 +548,7 @@ mod tests {
         metrics.set_kernel_attached("lo", Some("tc"));
         metrics.kernel_events("prefetch").inc();
         metrics.upstream("a").duration.observe(0.1);
+        metrics.upstream("a").connected(Connected::Resumed).inc();
         metrics.server_connections(Transport::Tls).inc();
         metrics.server_connections_ended(Transport::Quic, Ended::Full).inc();
         metrics.server_http_responses(Transport::H3, HttpStatus::Ok).inc();

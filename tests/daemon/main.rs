@@ -30,6 +30,7 @@ mod site;
 mod stopping;
 mod tap;
 mod time;
+mod upstreams;
 mod validation;
 
 /// Ends the test here where there is no lab or no kernel path, and says why.

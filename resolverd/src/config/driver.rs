@@ -27,6 +27,7 @@ impl Config {
                 let mut config = Self::read(&text, &file, state_dir.as_deref())?;
                 config.read_root_hints()?;
                 config.read_anchors()?;
+                config.read_roots()?;
                 Ok(config)
             }
             Err(e) => {
@@ -63,7 +64,7 @@ impl Config {
         let mut problems = Vec::new();
         for at in 0..self.dnssec.trust_anchor_files.len() {
             let file = &self.dnssec.trust_anchor_files[at];
-            match read_anchors(&file.path) {
+            match read_text(&file.path) {
                 Ok(text) => self.dnssec.trust_anchor_files[at].text = text,
                 Err(reason) => {
                     let path = file.path.display();
@@ -77,12 +78,35 @@ impl Config {
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::refused(problems)) }
     }
+
+    /// Reads the files of roots that upstreams are judged by.
+    fn read_roots(&mut self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        for at in 0..self.upstreams.len() {
+            let identity = self.upstreams[at].identity.as_mut();
+            let Some(roots) = identity.and_then(|identity| identity.roots.as_mut()) else {
+                continue;
+            };
+            match read_text(&roots.path) {
+                Ok(text) => roots.text = text,
+                Err(reason) => {
+                    let (at, path) = (roots.at, roots.path.display());
+                    let text = format!(
+                        "`upstream.roots`: {path} can't be read: {reason}; write the path of a \
+                         file with certificates in PEM instead"
+                    );
+                    problems.push(self.problem(at, text));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::refused(problems)) }
+    }
 }
 
-fn read_anchors(path: &Path) -> Result<String, String> {
+fn read_text(path: &Path) -> Result<String, String> {
     let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > ANCHOR_BYTES_MAX {
-        return Err(format!("it has {size} octets, more than {ANCHOR_BYTES_MAX}"));
+    if size > TEXT_BYTES_MAX {
+        return Err(format!("it has {size} octets, more than {TEXT_BYTES_MAX}"));
     }
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
@@ -98,8 +122,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// The root's own hints have 3 KiB.
 const HINTS_BYTES_MAX: u64 = 1 << 20;
-/// Thousands of anchors, and what a mistaken path is stopped at.
-const ANCHOR_BYTES_MAX: u64 = 1 << 20;
+/// Thousands of anchors or all roots of a system, and what a mistaken path is stopped at.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -12,19 +12,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use toml::Spanned;
 
-use super::doors::{self, is_listened};
+use super::doors;
 use super::overlay::Source;
 use super::reader::Reader;
 use super::recursion;
 use super::spec::{self, Number, Spec, Text};
+use super::upstreams::{self, UPSTREAM_ZONES_MAX};
 use super::values;
 use super::{
     Acl, AnchorFile, Cache, Clock, Config, Control, Cookies, Dnssec, Dnstap, DnstapReceiver,
     DnstapText, Kernel, KernelMode, Log, LogFormat, LogLevel, LogTarget, Metrics, Privacy, Problem,
-    Protocol, Queries, QueryTarget, RateLimit, Resolve, ResolveMode, Upstream, UpstreamFrom,
-    Validate,
+    Queries, QueryTarget, RateLimit, Resolve, ResolveMode, UpstreamFrom, Validate,
 };
 
 /// What `spec` means. `state_dir` takes the place of the default one, not of a written one.
@@ -44,7 +43,7 @@ pub fn of(
         cache: cache(r, &spec.cache),
         resolve,
         dnssec: dnssec(r, &spec.dnssec),
-        upstreams: upstreams(r, &spec.upstream),
+        upstreams: upstreams::upstreams(r, &spec.upstream),
         zones,
         delegated,
         views: rules::views(r, &spec.view),
@@ -219,47 +218,6 @@ fn dnssec(r: &mut Reader<'_>, spec: &spec::Dnssec) -> Dnssec {
     }
 }
 
-fn upstreams(r: &mut Reader<'_>, written: &[Spanned<spec::Upstream>]) -> Vec<Upstream> {
-    if let Some(one_too_many) = written.get(UPSTREAMS_MAX) {
-        r.too_many(one_too_many.span(), "[[upstream]]", UPSTREAMS_MAX);
-    }
-    let mut names = HashSet::new();
-    let mut upstreams = Vec::new();
-    for upstream in written.iter().take(UPSTREAMS_MAX).map(Spanned::get_ref) {
-        let name = upstream.name.get_ref();
-        r.own_name("upstream", "office", &upstream.name, &mut names);
-        let protocol = upstream.protocol.as_ref().map_or(Protocol::Udp, |text| protocol(r, text));
-        let zones = upstream.zones.as_ref().map_or_else(
-            || vec![".".to_owned()],
-            |zones| {
-                r.not_empty("upstream.zones", zones, "[\".\"]");
-                r.at_most("upstream.zones", zones, UPSTREAM_ZONES_MAX);
-                r.each_once("upstream.zones", zones.get_ref(), values::zone)
-            },
-        );
-        if let Some(address) = r.value("upstream.address", &upstream.address, values::upstream) {
-            upstreams.push(Upstream { name: name.clone(), address, protocol, zones });
-        }
-    }
-    upstreams
-}
-
-fn protocol(r: &mut Reader<'_>, text: &Text) -> Protocol {
-    if ["tls", "https", "h3", "quic"].contains(&text.get_ref().as_str()) {
-        r.refuse(
-            text.span(),
-            format!(
-                "`upstream.protocol`: \"{}\" is known, but not built yet: it comes with {}; \
-                 write `protocol = \"udp\"` instead",
-                text.get_ref(),
-                spec::TRANSPORTS
-            ),
-        );
-        return Protocol::Udp;
-    }
-    r.one_of("upstream.protocol", text, &[("udp", Protocol::Udp)])
-}
-
 fn acl(r: &mut Reader<'_>, spec: &spec::Acl) -> Acl {
     r.at_most("acl.allow", &spec.allow, PREFIXES_MAX);
     r.at_most("acl.deny", &spec.deny, PREFIXES_MAX);
@@ -390,45 +348,7 @@ fn dnstap(r: &mut Reader<'_>, spec: &spec::Dnstap) -> Dnstap {
 
 /// What no section can see by itself.
 fn fits_together(r: &mut Reader<'_>, spec: &Spec, config: &Config) {
-    for written in spec.upstream.iter().map(Spanned::get_ref) {
-        let Ok(address) = values::upstream(written.address.get_ref()) else { continue };
-        let name = written.name.get_ref();
-        let (family, enabled) = match address {
-            SocketAddr::V4(_) => ("ipv4", config.resolve.ipv4),
-            SocketAddr::V6(_) => ("ipv6", config.resolve.ipv6),
-        };
-        if !enabled {
-            r.refuse(
-                written.address.span(),
-                format!(
-                    "upstream `{name}` can't be asked, because `resolve.{family}` is off; \
-                     write `{family} = true` below `[resolve]` instead"
-                ),
-            );
-        }
-        let everything = written.zones.as_ref().is_none_or(|zones| {
-            zones.get_ref().iter().any(|zone| values::zone(zone.get_ref()).as_deref() == Ok("."))
-        });
-        if config.resolve.mode == ResolveMode::Recurse && everything {
-            r.refuse(
-                written.zones.as_ref().map_or_else(|| written.name.span(), Spanned::span),
-                format!(
-                    "upstream `{name}` is for every name, and `resolve.mode` is \"recurse\"; \
-                     write `zones = [\"corp.example.\"]`, or `mode = \"forward\"` below \
-                     `[resolve]`, instead"
-                ),
-            );
-        }
-        if config.server.listen.iter().any(|listen| is_listened(listen, address)) {
-            r.refuse(
-                written.address.span(),
-                format!(
-                    "upstream `{name}` is this server itself (`server.listen`); \
-                     write the address of another one instead"
-                ),
-            );
-        }
-    }
+    upstreams::fit_together(r, spec, config);
     if config.server.clock == Clock::Realtime && config.kernel.mode != KernelMode::Off {
         let span = r.written(&[&spec.server.clock, &spec.kernel.mode]);
         r.refuse(
@@ -470,9 +390,6 @@ const INTERFACES_MAX: usize = 31;
 const ANCHOR_FILES_MAX: usize = 256;
 /// Of the file; more come at run time.
 const NEGATIVE_ANCHORS_MAX: usize = 1_024;
-/// Each is probed when it is down.
-const UPSTREAMS_MAX: usize = 256;
-const UPSTREAM_ZONES_MAX: usize = 10_000;
 /// Of one list; the kernel's map holds both.
 const PREFIXES_MAX: usize = 10_000;
 /// The one in use, and one that takes its place or had it.

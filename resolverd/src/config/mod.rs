@@ -14,6 +14,7 @@ mod rules;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod upstreams;
 mod values;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use recursion::{Delegated, Delegation, Recursion, RootHints};
 pub use rules::{
     Access, Dns64, Override, Reason, Rpz, RpzFrom, Tsig, TsigAlgorithm, View, Way, ZoneKind,
 };
+pub use upstreams::{Identity, Pin, Protocol, RootsFile, Upstream};
 pub use values::{show_duration, show_size};
 
 /// What the daemon is to do. Durations are whole `Duration`s, sizes are octets.
@@ -244,23 +246,6 @@ pub struct AnchorFile {
     pub text: String,
     /// Where it is named.
     pub at: Position,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Upstream {
-    /// Unique among upstreams.
-    pub name: String,
-    pub address: SocketAddr,
-    pub protocol: Protocol,
-    /// Absolute, lower-cased names with the last dot; at least one. The longest zone that a
-    /// name is under decides whom to ask.
-    pub zones: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// UDP, and TCP when an answer comes truncated.
-    Udp,
 }
 
 #[derive(Clone, Debug, PartialEq)]

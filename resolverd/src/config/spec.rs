@@ -169,6 +169,10 @@ pub struct Upstream {
     pub name: Text,
     pub address: Text,
     pub protocol: Option<Text>,
+    pub server_name: Option<Text>,
+    pub pins: Option<Spanned<Vec<Text>>>,
+    pub roots: Option<Text>,
+    pub path: Option<Text>,
     pub zones: Option<Spanned<Vec<Text>>>,
 }
 
@@ -307,6 +311,10 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
     ("upstream", "name", "\"office\""),
     ("upstream", "address", "\"192.0.2.1:53\""),
     ("upstream", "protocol", "\"udp\""),
+    ("upstream", "server-name", "\"dns.example.\""),
+    ("upstream", "pins", "[\"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"]"),
+    ("upstream", "roots", "\"/etc/resolverd/roots.pem\""),
+    ("upstream", "path", "\"/dns-query\""),
     ("upstream", "zones", "[\".\"]"),
     ("zone", "name", "\"home.arpa.\""),
     ("zone", "kind", "\"static\""),
@@ -335,8 +343,6 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
 /// Sections and keys whose names are fixed already and whose work is still to be done. An
 /// empty key stands for the whole section.
 pub const LATER: &[(&str, &str, &str)] = &[
-    ("upstream", "server-name", TRANSPORTS),
-    ("upstream", "pins", TRANSPORTS),
     ("zone", "agree", AGREEMENT),
     ("zone", "match", AGREEMENT),
     ("zone", "max-stale", AGREEMENT),
@@ -355,7 +361,6 @@ pub const LATER: &[(&str, &str, &str)] = &[
     ("analytics", "", "analytics"),
 ];
 
-pub const TRANSPORTS: &str = "encrypted transports";
 const AGREEMENT: &str = "the cluster";
 const CERTIFICATES: &str = "certificate verification";
 

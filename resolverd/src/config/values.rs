@@ -237,9 +237,14 @@ fn missing_port(text: &str) -> Result<(), Refusal> {
     }
 }
 
-/// The address of one upstream; the port may be missing.
+/// The address of one who is asked in clear text; the port may be missing.
 pub fn upstream(text: &str) -> Result<SocketAddr, Refusal> {
-    let bare = IpAddr::from_str(text).map(|ip| SocketAddr::new(ip, 53));
+    server(text, 53)
+}
+
+/// The address of one who is asked; without a port, at `port`.
+pub fn server(text: &str, port: u16) -> Result<SocketAddr, Refusal> {
+    let bare = IpAddr::from_str(text).map(|ip| SocketAddr::new(ip, port));
     let Ok(address) = bare.or_else(|_| SocketAddr::from_str(text)) else {
         return refuse(
             format!("`{text}` is not the address of an upstream"),
@@ -247,7 +252,7 @@ pub fn upstream(text: &str) -> Result<SocketAddr, Refusal> {
         );
     };
     if address.port() == 0 {
-        return refuse("nobody answers at port 0", quoted(SocketAddr::new(address.ip(), 53)));
+        return refuse("nobody answers at port 0", quoted(SocketAddr::new(address.ip(), port)));
     }
     let one_host = match address {
         SocketAddr::V4(v4) => {

@@ -80,6 +80,9 @@ pub struct ListenerReport {
 pub struct UpstreamReport {
     pub name: String,
     pub address: String,
+    /// As in the file: "udp", "tls".
+    #[serde(default)]
+    pub protocol: String,
     pub zones: Vec<String>,
     pub healthy: bool,
     /// Smoothed; left out until it answered once.

@@ -50,6 +50,7 @@ pub fn status(report: &StatusReport) -> String {
             vec![
                 upstream.name.clone(),
                 upstream.address.clone(),
+                upstream.protocol.clone(),
                 rtt,
                 state,
                 upstream.zones.join(" "),
@@ -346,7 +347,7 @@ fn size(octets: u64) -> String {
 }
 
 const LISTENERS: [&str; 3] = ["address", "transport", "state"];
-const UPSTREAMS: [&str; 5] = ["name", "address", "rtt", "state", "zones"];
+const UPSTREAMS: [&str; 6] = ["name", "address", "protocol", "rtt", "state", "zones"];
 const INTERFACES: [&str; 5] = ["name", "index", "mode", "program", "state"];
 const PACKETS: [&str; 3] = ["verdict", "reason", "packets"];
 
@@ -388,7 +389,8 @@ mod tests {
             },
             upstreams: vec![UpstreamReport {
                 name: "office".into(),
-                address: "192.0.2.1:53".into(),
+                address: "192.0.2.1:853".into(),
+                protocol: "tls".into(),
                 zones: vec![".".into()],
                 healthy: true,
                 rtt_ms: Some(1.25),
@@ -425,8 +427,8 @@ packets:
   hit      answered  12
 
 upstreams:
-  name    address       rtt     state    zones
-  office  192.0.2.1:53  1.2 ms  healthy  .
+  name    address        protocol  rtt     state    zones
+  office  192.0.2.1:853  tls       1.2 ms  healthy  .
 
 cache: 1 answer, 640 B of 64.0 MiB; 75.0 % of 4 lookups hit
 zones: home.arpa.

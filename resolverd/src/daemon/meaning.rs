@@ -15,8 +15,8 @@ use resolverd_common::time::SECOND;
 use super::anchors::configured;
 use super::files::Files;
 use crate::config::{
-    self, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText, Queries,
-    QueryTarget, ResolveMode, UpstreamFrom,
+    self, Config, ConfigError, Delegation, DnstapMessage, DnstapReceiver, DnstapText, Position,
+    Protocol, Queries, QueryTarget, ResolveMode, RootsFile, UpstreamFrom,
 };
 use crate::dns::Name;
 use crate::kernel::driver::Wanted;
@@ -26,7 +26,7 @@ use crate::policy::rpz::driver::{FeedSpec, From, Tsig};
 use crate::policy::{
     Acl, Admission, Dns64, Limiter, Rebinding, Rpz, Rules, Verdict, ViewSpec, ZoneSpec, rules,
 };
-use crate::resolver::hints;
+use crate::resolver::{hints, trust};
 use crate::{cache, resolver, server, tap};
 
 /// Access list, views, local zones and all else that is policy; what is wrong with a record is
@@ -242,6 +242,8 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
         .map(|upstream| resolver::UpstreamSpec {
             name: upstream.name.as_str().into(),
             address: upstream.address,
+            protocol: upstream.protocol,
+            identity: identity(upstream).map(Arc::new),
             zones: upstream.zones.iter().filter_map(|zone| zone.parse().ok()).collect(),
         })
         .collect();
@@ -249,6 +251,8 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
         upstreams.extend(zone.upstreams.iter().map(|address| resolver::UpstreamSpec {
             name: Arc::from(format!("{} {address}", zone.name)),
             address: *address,
+            protocol: Protocol::Udp,
+            identity: None,
             zones: zone.name.parse().into_iter().collect(),
         }));
     }
@@ -258,6 +262,8 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
         upstreams.extend(system.iter().enumerate().map(|(i, address)| resolver::UpstreamSpec {
             name: Arc::from(format!("system-{}", i + 1)),
             address: *address,
+            protocol: Protocol::Udp,
+            identity: None,
             zones: vec![Name::root()],
         }));
     }
@@ -274,11 +280,52 @@ pub fn resolver(config: &Config, system: &[SocketAddr]) -> resolver::Settings {
         },
         ipv4: config.resolve.ipv4,
         ipv6: config.resolve.ipv6,
+        query_source: config.resolve.recursion.query_source.clone(),
         upstreams,
         recursion,
         // Refused before, if an anchor is wrong.
         dnssec: configured::policy(config).ok().flatten(),
     }
+}
+
+/// Who an upstream must prove to be.
+fn identity(upstream: &config::Upstream) -> Option<resolver::Identity> {
+    let identity = upstream.identity.as_ref()?;
+    // Refused before, if it has none.
+    let roots = |file: &RootsFile| trust::roots(&file.text).unwrap_or_default();
+    Some(resolver::Identity {
+        server_name: identity.server_name.clone(),
+        pins: identity.pins.clone(),
+        roots: identity.roots.as_ref().map(roots),
+        path: upstream.path.as_str().into(),
+    })
+}
+
+/// Looks at the files of roots. Says where the first upstream is that goes by those of the system.
+///
+/// # Errors
+///
+/// [`ConfigError::Refused`], with the places of all that are none.
+pub fn roots(config: &Config) -> Result<Option<Position>, ConfigError> {
+    let mut problems = Vec::new();
+    let mut by_system = None;
+    for identity in config.upstreams.iter().filter_map(|upstream| upstream.identity.as_ref()) {
+        match &identity.roots {
+            Some(file) => {
+                if let Err(why) = trust::roots(&file.text) {
+                    let path = file.path.display();
+                    let text = format!(
+                        "`upstream.roots`: {path}: {why}; write the path of a file with \
+                         certificates in PEM instead"
+                    );
+                    problems.push(config.problem(file.at, text));
+                }
+            }
+            None if identity.server_name.is_some() => by_system = by_system.or(Some(identity.at)),
+            None => {}
+        }
+    }
+    if problems.is_empty() { Ok(by_system) } else { Err(ConfigError::refused(problems)) }
 }
 
 /// How to serve these addresses.

@@ -290,6 +290,7 @@ fn upstream(state: crate::resolver::UpstreamState) -> UpstreamReport {
     UpstreamReport {
         name: state.name.to_string(),
         address: state.address.to_string(),
+        protocol: state.protocol.as_str().to_owned(),
         zones: state.zones.iter().map(ToString::to_string).collect(),
         healthy: matches!(state.health, Health::Unknown | Health::Up),
         rtt_ms: state.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),

@@ -84,6 +84,7 @@ pub const CATALOGUE: &[&Described] = &[
     &RESOLVER_PRIMINGS,
     &UPSTREAM_DURATION,
     &UPSTREAM_QUERIES,
+    &UPSTREAM_CONNECTIONS,
     &UPSTREAM_HEALTHY,
     &UPSTREAM_LOOPS,
     &TAP_RECORDS,
@@ -414,6 +415,14 @@ pub(super) const UPSTREAM_QUERIES: Described = Described {
     labels: &["upstream", "outcome"],
     help: "Questions sent to upstreams, by how they ended.",
     question: "Which upstream fails, and how?",
+};
+pub(super) const UPSTREAM_CONNECTIONS: Described = Described {
+    name: "resolverd_upstream_connections_total",
+    kind: "counter",
+    labels: &["upstream", "outcome"],
+    help: "Connections set up to upstreams, or tried, by how that ended; certificates by the rule \
+           they broke.",
+    question: "Are connections reused, and why can none be had?",
 };
 pub(super) const UPSTREAM_HEALTHY: Described = Described {
     name: "resolverd_upstream_healthy",

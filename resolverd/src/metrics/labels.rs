@@ -118,6 +118,32 @@ label! {
     }
 }
 label! {
+    /// How setting up a connection to an upstream ended.
+    Connected {
+        /// With a whole handshake, or without any where there is none.
+        Opened = "opened",
+        /// A session was resumed.
+        Resumed = "resumed",
+        Unreachable = "unreachable",
+        Timeout = "timeout",
+        /// The certificate is for another name.
+        CertificateName = "certificate-name",
+        /// It is expired, or not valid yet.
+        CertificateTime = "certificate-time",
+        /// No chain leads to a root.
+        CertificateIssuer = "certificate-issuer",
+        /// Its key is none of the pinned ones.
+        CertificatePin = "certificate-pin",
+        /// Anything else is wrong with it.
+        Certificate = "certificate",
+        Tls = "tls",
+        /// TLS was agreed on, and then not how questions are asked.
+        Protocol = "protocol",
+        /// There was no socket or no place for one here.
+        Here = "here",
+    }
+}
+label! {
     /// Why a datagram got no answer.
     Dropped {
         /// Shorter than a header.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::UpstreamMetrics;
-use super::labels::{Outcome, RpzUpdate};
+use super::labels::{Connected, Outcome, RpzUpdate};
 use super::register::each;
 
 /// Configured names that have a label value of their own.
@@ -32,17 +32,20 @@ pub(super) struct Upstreams {
     pub(super) handles: HashMap<String, UpstreamMetrics>,
     pub(super) durations: HistogramVec,
     pub(super) queries: IntCounterVec,
+    pub(super) connections: IntCounterVec,
     pub(super) healthy: IntGaugeVec,
 }
 
 impl Upstreams {
     pub(super) fn handles(&mut self, name: &str) -> UpstreamMetrics {
         let value = self.names.place(name);
-        let Self { handles, durations, queries, healthy, .. } = self;
+        let Self { handles, durations, queries, connections, healthy, .. } = self;
         handles
             .entry(value.to_owned())
             .or_insert_with(|| UpstreamMetrics {
                 duration: durations.with_label_values(&[value]),
+                name: value.into(),
+                connections: connections.clone(),
                 healthy: healthy.with_label_values(&[value]),
                 outcomes: each(Outcome::ALL, |o| queries.with_label_values(&[value, o.as_str()])),
             })
@@ -60,6 +63,9 @@ impl Upstreams {
             let _ = self.healthy.remove_label_values(&[name]);
             for outcome in Outcome::ALL {
                 let _ = self.queries.remove_label_values(&[name.as_str(), outcome.as_str()]);
+            }
+            for outcome in Connected::ALL {
+                let _ = self.connections.remove_label_values(&[name.as_str(), outcome.as_str()]);
             }
         }
     }

@@ -8,13 +8,15 @@
 //! - an **attempt** for each question to an upstream, at most [`ATTEMPTS_MAX`] a flight and
 //!   [`SOCKETS_MAX`] in all. It outlives its flight until it is clear how the upstream did, but
 //!   no longer than [`SILENT_AFTER`]: a slow upstream is learned from even when a faster one won.
-//!   Dropped with the runtime, it closes its socket.
+//!   Dropped with the runtime, it closes its socket or gives up its place on a connection.
+//! - a **connection** for each server that is asked over one, and few more: see `links.rs`.
 //! - the **look for loops** once after the start; it ends after sending.
 //!
 //! [`ATTEMPTS_MAX`]: super::machine::ATTEMPTS_MAX
 
 mod answering;
 mod exchange;
+pub mod links;
 mod resolv_conf;
 mod validation;
 
@@ -46,8 +48,10 @@ use super::machine::{ATTEMPTS_MAX, Ask, Attempt, Came, Input, Machine, Output, T
 use super::upstreams::{Change, Report, UpstreamId, UpstreamState, Upstreams, is_probe};
 use super::wire::Reject;
 
-pub(super) use exchange::random;
 use exchange::{Exchange, Trouble};
+pub(super) use exchange::{random, source};
+pub use links::read_system_roots;
+use links::{Failure, Links};
 pub use resolv_conf::read_system_resolvers;
 
 /// All clones of a resolver, and its tasks, hold this.
@@ -56,6 +60,7 @@ pub(super) struct Shared {
     board: Mutex<Board>,
     flights: Mutex<Flights<oneshot::Sender<Answer>, AbortHandle>>,
     sockets: Arc<Semaphore>,
+    links: Links,
     /// What recursion has learnt stays when the mode changes.
     recursor: Recursor,
     ear: Ear,
@@ -78,6 +83,7 @@ impl Shared {
             settings: ArcSwap::from_pointee(settings),
             recursor: Recursor::new(Arc::clone(&sockets), ear.clone(), Arc::clone(&metrics)),
             validator: Validator::default(),
+            links: Links::new(Arc::clone(&metrics)),
             sockets,
             ear,
             metrics,
@@ -214,7 +220,8 @@ impl Shared {
             return;
         };
         let (query, settings) = (Arc::clone(query), Arc::clone(settings));
-        let exchange = Exchange { ask, spec, query, settings, ear: self.ear.clone() };
+        let (ear, links) = (self.ear.clone(), self.links.clone());
+        let exchange = Exchange { ask, spec, query, settings, ear, links };
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let _permit = permit;
@@ -313,6 +320,9 @@ impl Shared {
             // Where other servers are asked, or others may be, what they said is no guide.
             self.recursor.flush(&Flushed::All);
         }
+        if before.query_source != self.settings.load().query_source {
+            self.links.leave();
+        }
         self.take_over_upstreams();
         self.look_for_loops();
     }
@@ -329,6 +339,7 @@ impl Shared {
         let mut board = self.board.lock();
         let Board { upstreams, metrics } = &mut *board;
         upstreams.reconfigure(usable.cloned());
+        self.links.retain(&upstreams.ids().map(|(_, spec)| exchange::peer(spec)).collect());
         let recursion = settings.recursion.as_ref().map(|_| RECURSION);
         let own = upstreams.ids().map(|(_, spec)| &*spec.name);
         let names: Vec<&str> = own.chain(recursion).collect();
@@ -443,6 +454,15 @@ fn sort(trouble: Trouble, took: Duration) -> (Option<Report>, Outcome, Came) {
         Trouble::There(_) => {
             return (Some(Report::Unreachable), Outcome::Unreachable, Came::Unreachable);
         }
+        Trouble::Link(Failure::Here(_) | Failure::Full) => {
+            return (None, Outcome::Unreachable, Came::Unreachable);
+        }
+        Trouble::Link(Failure::Status(_) | Failure::Protocol(_)) => {
+            return (Some(Report::Useless), Outcome::Failure, Came::Refused(None));
+        }
+        Trouble::Link(_) => {
+            return (Some(Report::Unreachable), Outcome::Unreachable, Came::Unreachable);
+        }
         Trouble::Reject(reject) => reject,
     };
     let (report, outcome, came) = match reject {
@@ -464,8 +484,8 @@ fn failure(text: &str) -> Answer {
     Answer::empty(rcode::SERVFAIL, Duration::ZERO, Some(ede))
 }
 
-/// Sockets towards upstreams, late attempts and probes included. Well below the ports the kernel
-/// draws from (28,232), so that they stay hard to guess.
+/// Questions under way to upstreams, late attempts and probes included. Well below the ports
+/// the kernel draws from (28,232), so that they stay hard to guess.
 const SOCKETS_MAX: usize = 12_288;
 
 /// An attempt without an answer for so long counts against the upstream.

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::metrics::Transport;
+
 /// A message to or from a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
     pub server: SocketAddr,
-    /// Over TCP.
-    pub stream: bool,
+    pub way: Transport,
     pub message: &'a [u8],
     /// Since the question was sent; `None`: this is the question.
     pub took: Option<Duration>,

@@ -12,7 +12,9 @@
 //!                             known: what was replied
 //! ```
 //!
-//! Each attempt uses a fresh socket with a random port and a random id. An upstream that leads
+//! Each attempt over UDP uses a fresh socket with a random port and a random id; over TCP, TLS,
+//! QUIC and HTTP many share a kept connection (`line`, `setups`), which over the encrypted ones
+//! is made only with who proves to be the upstream that is meant (`trust`). An upstream that leads
 //! back to us is found by asking each for a name of ours that nobody can guess
 //! (`<16 hexadecimal digits>.loop.resolverd.test.`): when that question comes in,
 //! [`Resolver::is_own_probe`] knows it.
@@ -24,19 +26,25 @@ pub mod flights;
 pub mod flushes;
 pub mod iterate;
 pub mod known;
+pub mod line;
 pub mod machine;
+pub mod options;
 pub mod reply;
+pub mod setups;
 pub mod system;
+pub mod trust;
 pub mod upstreams;
 pub mod wire;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dns::{Answer, Ede, Name, Query};
 use crate::metrics::Metrics;
 
-pub use driver::read_system_resolvers;
+pub use driver::links::bounded;
+pub use driver::{read_system_resolvers, read_system_roots};
 pub use ear::Heard;
 pub use flights::FlightsMax;
 pub use flushes::Flushed;
@@ -44,6 +52,7 @@ pub use iterate::driver::Recursion;
 pub use iterate::{Options, Stub, hints};
 pub use reply::{Fetch, Reply};
 pub use system::exclude;
+pub use trust::Identity;
 pub use upstreams::{Health, UpstreamSpec, UpstreamState};
 
 /// What the resolver is to do. May be changed while it runs.
@@ -64,6 +73,8 @@ pub struct Settings {
     /// Whether upstreams may be asked over IPv4, and over IPv6.
     pub ipv4: bool,
     pub ipv6: bool,
+    /// Addresses of ours to ask upstreams from; of a family without one, any.
+    pub query_source: Vec<IpAddr>,
     /// In the order in which they are asked until they are measured.
     pub upstreams: Vec<UpstreamSpec>,
     /// How names are resolved that no upstream is for. None: not at all.

@@ -24,6 +24,17 @@ pub struct Reply {
     pub trail: Trail,
 }
 
+impl Reply {
+    /// What was kept elsewhere for so long lives so much shorter (RFC 8484 section 5.1).
+    pub fn age(&mut self, secs: u32) {
+        for section in [&mut self.answer, &mut self.authority, &mut self.additional] {
+            for record in section {
+                record.ttl = record.ttl.saturating_sub(secs);
+            }
+        }
+    }
+}
+
 /// A question of the resolver's own: for an address of a server, a DS, a DNSKEY.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fetch {

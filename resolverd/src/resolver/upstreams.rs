@@ -21,18 +21,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::BootTime;
+use crate::config::Protocol;
 use crate::dns::Name;
+
+use super::trust::Identity;
 
 /// An upstream as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSpec {
     pub name: Arc<str>,
     pub address: SocketAddr,
+    pub protocol: Protocol,
+    /// Who it must prove to be. There is one if the protocol is encrypted.
+    pub identity: Option<Arc<Identity>>,
     /// Empty: the root, which is every name.
     pub zones: Vec<Name>,
 }
 
-/// One upstream, as long as its name and address stay what they are.
+/// One upstream, as long as its name, its address and how it is asked stay what they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamId(u32);
 
@@ -85,6 +91,7 @@ pub enum Change {
 pub struct UpstreamState {
     pub name: Arc<str>,
     pub address: SocketAddr,
+    pub protocol: Protocol,
     pub zones: Vec<Name>,
     pub health: Health,
     /// Smoothed; none before the first answer.
@@ -151,10 +158,8 @@ impl Upstreams {
     pub fn reconfigure(&mut self, specs: impl IntoIterator<Item = UpstreamSpec>) {
         let mut old = std::mem::take(&mut self.entries);
         for spec in specs {
-            let known = old
-                .iter()
-                .position(|u| u.spec.name == spec.name && u.spec.address == spec.address)
-                .map(|at| old.swap_remove(at));
+            let known =
+                old.iter().position(|u| u.spec.is_same(&spec)).map(|at| old.swap_remove(at));
             let mut upstream = known.unwrap_or_else(|| {
                 self.next_id += 1;
                 Upstream::new(UpstreamId(self.next_id), spec.clone())
@@ -187,6 +192,15 @@ impl Upstreams {
         let candidates = asked.map(|&at| self.entries[at].candidate(now)).collect();
         let probe = self.choose_probe(now, ranked.get(1..).unwrap_or_default());
         Plan { candidates, probe }
+    }
+
+    /// Whom `name` would be put to first.
+    #[must_use]
+    pub fn first(&self, name: &Name) -> Option<&UpstreamSpec> {
+        let places = name.suffixes().find_map(|suffix| self.zones.get(suffix))?;
+        let usable = places.iter().copied().filter(|&at| !self.entries[at].looped);
+        let first = usable.min_by_key(|&at| (self.entries[at].rank(), at))?;
+        Some(&self.entries[first].spec)
     }
 
     /// Of those that would not be asked: one whose back-off is over, else one never measured,
@@ -279,6 +293,14 @@ impl Upstreams {
     }
 }
 
+impl UpstreamSpec {
+    /// Whether it is the same upstream, though perhaps for other zones.
+    fn is_same(&self, other: &Self) -> bool {
+        let by = |spec: &Self| (spec.address, spec.protocol);
+        self.name == other.name && by(self) == by(other) && self.identity == other.identity
+    }
+}
+
 impl Upstream {
     fn new(id: UpstreamId, spec: UpstreamSpec) -> Self {
         Self {
@@ -343,6 +365,7 @@ impl Upstream {
         UpstreamState {
             name: Arc::clone(&self.spec.name),
             address: self.spec.address,
+            protocol: self.spec.protocol,
             zones: self.spec.zones.clone(),
             health,
             rtt: self.rtt.map(|rtt| rtt.smoothed),
@@ -411,10 +434,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const EXPLORE_EVERY: u64 = 32;
 
 /// How long we wait for an upstream before the next is asked as well: at least, when nothing is
-/// known, and at most. The lower bound leaves room for a name its cache does not have.
+/// known, and at most. The lower bound leaves room for a name its cache does not have; the upper
+/// one has another upstream asked within a second.
 const WAIT_MIN: Duration = Duration::from_millis(150);
 const WAIT_FIRST: Duration = Duration::from_millis(400);
-const WAIT_MAX: Duration = Duration::from_millis(1_500);
+const WAIT_MAX: Duration = Duration::from_millis(900);
 
 /// A downgrade must not outlive what made it necessary: a lost OPT would cost DNSSEC for ever.
 const WITHOUT_EDNS_FOR: Duration = Duration::from_secs(15 * 60);

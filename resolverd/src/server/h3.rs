@@ -17,7 +17,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::QUERY_OCTETS_MAX;
-use super::bounded::{BoundedBidi, BoundedConnection};
 use super::doh::{self, Asked};
 use super::guests::Seat;
 use super::handler::Handler;
@@ -25,6 +24,7 @@ use super::house::{End, House, LAST_ANSWERS, told_to_stop};
 use super::https::{HEADERS_OCTETS_MAX, answer, response};
 use crate::metrics::{Ended, HttpStatus};
 use crate::pipeline::Client;
+use crate::resolver::bounded::{BoundedBidi, BoundedConnection};
 
 type Stream = RequestStream<BoundedBidi<Bytes>, Bytes>;
 
@@ -36,7 +36,7 @@ pub async fn serve<H: Handler>(
     house: &Arc<House<H>>,
 ) -> End {
     let limits = &house.limits;
-    let quic = BoundedConnection::new(connection.clone());
+    let quic = BoundedConnection::new(connection.clone(), REQUEST_OCTETS_MAX);
     let mut builder = ::h3::server::builder();
     builder.max_field_section_size(HEADERS_OCTETS_MAX.into());
     let mut http = match timeout(limits.handshake, builder.build(quic)).await {
@@ -191,6 +191,9 @@ async fn content<H: Handler>(
         Err(_) => Err(Some(HttpStatus::Timeout)),
     }
 }
+
+/// Of one request: its headers, its content with some to spare for the answer 413, and frames.
+const REQUEST_OCTETS_MAX: usize = HEADERS_OCTETS_MAX as usize + 4 * QUERY_OCTETS_MAX;
 
 /// For the last answers of a connection to arrive: time for one to be sent again.
 const ROUND_TRIPS: u32 = 4;

@@ -6,7 +6,6 @@
 //! addresses at any time, and those that stay in it lose nothing.
 
 pub mod addresses;
-mod bounded;
 mod doh;
 mod framed;
 mod gates;

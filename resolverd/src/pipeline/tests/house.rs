@@ -15,7 +15,7 @@ use resolverd_common::limits::RateLimits;
 
 use super::super::*;
 use crate::cache;
-use crate::config::ZoneKind;
+use crate::config::{Protocol, ZoneKind};
 use crate::kernel::Memory;
 use crate::metrics::Build;
 use crate::policy::{Acl, ViewId, ZoneSpec, rules};
@@ -59,6 +59,8 @@ impl House {
         let upstream = UpstreamSpec {
             name: "up".into(),
             address: upstream(Arc::clone(&asked)),
+            protocol: Protocol::Udp,
+            identity: None,
             zones: Vec::new(),
         };
         let resolver = Resolver::new(
@@ -72,6 +74,7 @@ impl House {
                 flights: FlightsMax { all: 100, zone: 100 },
                 ipv4: true,
                 ipv6: true,
+                query_source: Vec::new(),
                 upstreams: vec![upstream],
                 recursion: None,
                 dnssec: None,

@@ -394,7 +394,7 @@ async fn explain_tells_where_an_answer_is_and_why() {
     let house = House::new();
     let nothing = house.pipeline.explain(&name("www.test"), A);
     assert!(nothing.kernel.is_empty() && nothing.cache.is_empty() && nothing.zone.is_none());
-    assert_eq!(nothing.next, "an upstream is asked");
+    assert_eq!(nothing.next, "the upstream up is asked, over udp");
     assert_eq!(nothing.not_in_kernel, Some("the kernel path is not in use"));
 
     house.ask(&q("WWW.test", A)).await;

@@ -155,7 +155,12 @@ impl Shared {
 
     pub(in crate::resolver) fn would_ask(&self, name: &Name) -> String {
         if self.is_forwarded(name, &self.settings.load()) {
-            return "an upstream is asked".to_owned();
+            return match self.board.lock().upstreams.first(name) {
+                Some(spec) => {
+                    format!("the upstream {} is asked, over {}", spec.name, spec.protocol.as_str())
+                }
+                None => "no upstream is for this name".to_owned(),
+            };
         }
         match self.recursor.world().delegations.closest(boot_now(), name) {
             Some(cut) => format!("recursion asks the servers of the zone {}", cut.zone),

@@ -1,25 +1,31 @@
-//! One question to one upstream: a socket, the octets, and what they are taken for.
+//! One question to one upstream: a socket or a place on a connection, the octets, and what they
+//! are taken for.
 //!
-//! Waits as long as it is let: time-outs are the driver's. Dropped, it closes its socket.
+//! Waits as long as it is let: time-outs are the driver's. Dropped, it closes its socket or gives
+//! up its place. An encrypted upstream is asked by its own way and no other, whatever happens.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use rand::TryRngCore;
 use rand::rngs::OsRng;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::config::Protocol;
 use crate::dns::Query;
+use crate::metrics::Transport as Way;
 use crate::resolver::Settings;
 use crate::resolver::ear::{Ear, Heard};
 use crate::resolver::machine::{Ask, Transport};
+use crate::resolver::options;
 use crate::resolver::reply::Reply;
 use crate::resolver::upstreams::UpstreamSpec;
 use crate::resolver::wire::{self, Asked, Reject};
+
+use super::links::{Failure, Links, Peer};
 
 /// One question to one upstream.
 pub(super) struct Exchange {
@@ -28,6 +34,7 @@ pub(super) struct Exchange {
     pub(super) query: Arc<Query>,
     pub(super) settings: Arc<Settings>,
     pub(super) ear: Ear,
+    pub(super) links: Links,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,33 +45,36 @@ pub(super) enum Trouble {
     There(#[from] io::Error),
     #[error("no answer: {0:?}")]
     Reject(Reject),
+    #[error(transparent)]
+    Link(#[from] Failure),
 }
 
 impl Exchange {
     pub(super) async fn run(&self) -> Result<Reply, Trouble> {
-        let id = u16::from_be_bytes(random());
         let size = self.ask.edns.then_some(self.settings.edns_size);
-        let question = wire::question(&self.query, id, size);
-        match self.ask.transport {
-            Transport::Udp => self.over_udp(id, &question).await,
-            Transport::Tcp => self.over_tcp(id, &question).await,
+        // A connection has identifiers of its own, or needs none.
+        let peer = peer(&self.spec);
+        if self.spec.protocol == Protocol::Udp && self.ask.transport == Transport::Udp {
+            let id = u16::from_be_bytes(random());
+            return self.over_udp(id, &wire::question(&self.query, id, size)).await;
         }
+        let mut question = wire::question(&self.query, 0, size);
+        // HTTP and QUIC have words of their own for idleness (RFC 9250 section 5.5.2).
+        let keepalive = matches!(peer.protocol, Protocol::Tcp | Protocol::Tls);
+        options::dress(&mut question, keepalive, peer.protocol.is_encrypted());
+        self.over_connection(&peer, &question).await
     }
 
     async fn over_udp(&self, id: u16, question: &[u8]) -> Result<Reply, Trouble> {
-        let any: SocketAddr = match self.spec.address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
         // Port 0: the kernel draws one at random. Connected: it drops what others send.
-        let socket = UdpSocket::bind(any).await.map_err(Trouble::Here)?;
+        let socket = UdpSocket::bind((self.source(), 0)).await.map_err(Trouble::Here)?;
         socket.connect(self.spec.address).await?;
         socket.send(question).await?;
-        let sent = self.sent(question, false);
+        let sent = self.sent(question, Way::Udp);
         let mut datagram = vec![0; usize::from(self.settings.edns_size).max(DATAGRAM_OCTETS_MIN)];
         for _ in 0..FOREIGN_MAX {
             let length = socket.recv(&mut datagram).await?;
-            self.came(&datagram[..length], false, sent);
+            self.came(&datagram[..length], Way::Udp, sent);
             match self.accept(id, &datagram[..length]) {
                 Err(Reject::Foreign(reason)) => {
                     debug!(upstream = &*self.spec.name, reason, "foreign datagram");
@@ -76,38 +86,72 @@ impl Exchange {
         Err(Trouble::Reject(Reject::Truncated))
     }
 
-    async fn over_tcp(&self, id: u16, question: &[u8]) -> Result<Reply, Trouble> {
-        let mut stream = TcpStream::connect(self.spec.address).await?;
-        // A question has some 300 octets at most. In one segment: RFC 7766 section 8.
-        let mut framed = (question.len() as u16).to_be_bytes().to_vec();
-        framed.extend_from_slice(question);
-        stream.write_all(&framed).await?;
-        let sent = self.sent(question, true);
-        let length = stream.read_u16().await?;
-        let mut message = vec![0; usize::from(length)];
-        stream.read_exact(&mut message).await?;
-        self.came(&message, true, sent);
-        match self.accept(id, &message) {
-            Err(Reject::Truncated) => Err(Reject::Malformed("truncated over TCP")),
+    async fn over_connection(&self, peer: &Peer, question: &[u8]) -> Result<Reply, Trouble> {
+        let way = way(peer.protocol);
+        let sent = self.sent(question, way);
+        let name = &self.spec.name;
+        let said = self.links.ask(peer, name, self.source(), question).await?;
+        self.came(&said.message, way, sent);
+        let mut reply = match self.accept(0, &said.message) {
+            Err(Reject::Truncated) => Err(Reject::Malformed("truncated over a connection")),
             result => result,
         }
-        .map_err(Trouble::Reject)
+        .map_err(Trouble::Reject)?;
+        if said.age_secs > 0 {
+            reply.age(said.age_secs);
+        }
+        Ok(reply)
     }
 
-    fn sent(&self, message: &[u8], stream: bool) -> Instant {
-        self.ear.hears(&Heard { server: self.spec.address, stream, message, took: None });
+    fn sent(&self, message: &[u8], way: Way) -> Instant {
+        self.ear.hears(&Heard { server: self.spec.address, way, message, took: None });
         Instant::now()
     }
 
     /// Also what is not believed afterwards: somebody sent it.
-    fn came(&self, message: &[u8], stream: bool, sent: Instant) {
+    fn came(&self, message: &[u8], way: Way, sent: Instant) {
         let took = Some(sent.elapsed());
-        self.ear.hears(&Heard { server: self.spec.address, stream, message, took });
+        self.ear.hears(&Heard { server: self.spec.address, way, message, took });
+    }
+
+    fn source(&self) -> IpAddr {
+        source(&self.settings.query_source, self.spec.address)
     }
 
     fn accept(&self, id: u16, message: &[u8]) -> Result<Reply, Reject> {
         let asked = Asked { query: &self.query, id, edns: self.ask.edns };
         wire::accept(&asked, message)
+    }
+}
+
+/// With whom connections for an upstream are.
+pub(super) fn peer(spec: &UpstreamSpec) -> Peer {
+    let protocol = match spec.protocol {
+        Protocol::Udp => Protocol::Tcp,
+        protocol => protocol,
+    };
+    Peer { address: spec.address, protocol, identity: spec.identity.clone() }
+}
+
+const fn way(protocol: Protocol) -> Way {
+    match protocol {
+        Protocol::Udp => Way::Udp,
+        Protocol::Tcp => Way::Tcp,
+        Protocol::Tls => Way::Tls,
+        Protocol::Https => Way::Https,
+        Protocol::H3 => Way::H3,
+        Protocol::Quic => Way::Quic,
+    }
+}
+
+/// An address of ours of the server's family; any where none is given.
+pub fn source(own: &[IpAddr], server: SocketAddr) -> IpAddr {
+    let own: Vec<&IpAddr> = own.iter().filter(|ip| ip.is_ipv4() == server.is_ipv4()).collect();
+    let [chance] = random();
+    match own.get(usize::from(chance) % own.len().max(1)) {
+        Some(ip) => **ip,
+        None if server.is_ipv4() => Ipv4Addr::UNSPECIFIED.into(),
+        None => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::super::{FlightsMax, Health, Options, Recursion, Resolver, Settings, UpstreamSpec};
 use super::*;
+use crate::config::Protocol;
 use crate::dns::Source;
 use crate::metrics::{Build, Metrics, Outcome};
 use crate::resolver::Fetch;
@@ -122,6 +123,8 @@ fn settings(upstreams: &[(&str, SocketAddr)]) -> Settings {
     let spec = |&(name, address): &(&str, SocketAddr)| UpstreamSpec {
         name: name.into(),
         address,
+        protocol: Protocol::Udp,
+        identity: None,
         zones: Vec::new(),
     };
     Settings {
@@ -134,6 +137,7 @@ fn settings(upstreams: &[(&str, SocketAddr)]) -> Settings {
         flights: FlightsMax { all: 100, zone: 100 },
         ipv4: true,
         ipv6: true,
+        query_source: Vec::new(),
         upstreams: upstreams.iter().map(spec).collect(),
         recursion: None,
         dnssec: None,

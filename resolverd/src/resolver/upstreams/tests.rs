@@ -10,6 +10,8 @@ fn spec(name: &str, zones: &[&str]) -> UpstreamSpec {
     UpstreamSpec {
         name: name.into(),
         address: "192.0.2.1:53".parse().unwrap(),
+        protocol: Protocol::Udp,
+        identity: None,
         zones: zones.iter().map(|zone| zone.parse().unwrap()).collect(),
     }
 }

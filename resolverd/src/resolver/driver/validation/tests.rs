@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
+use crate::config::Protocol;
 use crate::dns::records;
 use crate::dns::{Name, rtype};
 use crate::metrics::{Build, Metrics};
@@ -84,7 +85,13 @@ impl Upstream {
 }
 
 fn settings(upstream: &Upstream, now: Option<u64>) -> Settings {
-    let spec = UpstreamSpec { name: "up".into(), address: upstream.address, zones: Vec::new() };
+    let spec = UpstreamSpec {
+        name: "up".into(),
+        address: upstream.address,
+        protocol: Protocol::Udp,
+        identity: None,
+        zones: Vec::new(),
+    };
     let anchors = Arc::new(anchors(&["."]));
     Settings {
         ttl_min: Duration::ZERO,
@@ -96,6 +103,7 @@ fn settings(upstream: &Upstream, now: Option<u64>) -> Settings {
         flights: FlightsMax { all: 100, zone: 100 },
         ipv4: true,
         ipv6: true,
+        query_source: Vec::new(),
         upstreams: vec![spec],
         recursion: None,
         dnssec: Some(Arc::new(Policy { anchors, forwarded: true, now })),

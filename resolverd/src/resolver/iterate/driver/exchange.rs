@@ -3,14 +3,15 @@
 //! Waits as long as it is let. Dropped, it closes its socket.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::resolver::driver::random;
+use crate::metrics::Transport as Way;
+use crate::resolver::driver::{random, source};
 use crate::resolver::ear::{Ear, Heard};
 use crate::resolver::iterate::machine::{Ask, Came};
 use crate::resolver::machine::Transport;
@@ -50,12 +51,12 @@ impl Exchange<'_> {
         let socket = UdpSocket::bind((self.source(), 0)).await?;
         socket.connect(self.ask.server).await?;
         socket.send(question).await?;
-        let sent = self.sent(question, false);
+        let sent = self.sent(question, Way::Udp);
         let size = usize::from(self.recursion.edns_size).max(DATAGRAM_OCTETS_MIN);
         let mut datagram = vec![0; size];
         for _ in 0..FOREIGN_MAX {
             let length = socket.recv(&mut datagram).await?;
-            self.came(&datagram[..length], false, sent);
+            self.came(&datagram[..length], Way::Udp, sent);
             match wire::read(expected, &datagram[..length]) {
                 Ok(message) => return Ok(Came::Message(message)),
                 Err(Reject::Foreign(reason)) => {
@@ -78,11 +79,11 @@ impl Exchange<'_> {
         let mut framed = (question.len() as u16).to_be_bytes().to_vec();
         framed.extend_from_slice(question);
         stream.write_all(&framed).await?;
-        let sent = self.sent(question, true);
+        let sent = self.sent(question, Way::Tcp);
         let length = stream.read_u16().await?;
         let mut octets = vec![0; usize::from(length)];
         stream.read_exact(&mut octets).await?;
-        self.came(&octets, true, sent);
+        self.came(&octets, Way::Tcp, sent);
         Ok(match wire::read(expected, &octets) {
             // Who connects is not forged for: letters need not be compared.
             Ok(message) => Came::Message(Message { same_case: true, ..message }),
@@ -90,28 +91,20 @@ impl Exchange<'_> {
         })
     }
 
-    fn sent(&self, message: &[u8], stream: bool) -> Instant {
-        self.ear.hears(&Heard { server: self.ask.server, stream, message, took: None });
+    fn sent(&self, message: &[u8], way: Way) -> Instant {
+        self.ear.hears(&Heard { server: self.ask.server, way, message, took: None });
         Instant::now()
     }
 
     /// Also what is not believed afterwards: somebody sent it.
-    fn came(&self, message: &[u8], stream: bool, sent: Instant) {
+    fn came(&self, message: &[u8], way: Way, sent: Instant) {
         let took = Some(sent.elapsed());
-        self.ear.hears(&Heard { server: self.ask.server, stream, message, took });
+        self.ear.hears(&Heard { server: self.ask.server, way, message, took });
     }
 
     /// Our address of the server's family.
     fn source(&self) -> IpAddr {
-        let server: SocketAddr = self.ask.server;
-        let own = self.recursion.query_source.iter().filter(|ip| ip.is_ipv4() == server.is_ipv4());
-        let own: Vec<&IpAddr> = own.collect();
-        let [chance] = random();
-        match own.get(usize::from(chance) % own.len().max(1)) {
-            Some(ip) => **ip,
-            None if server.is_ipv4() => Ipv4Addr::UNSPECIFIED.into(),
-            None => Ipv6Addr::UNSPECIFIED.into(),
-        }
+        source(&self.recursion.query_source, self.ask.server)
     }
 }
 

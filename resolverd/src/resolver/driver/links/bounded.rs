@@ -1,8 +1,9 @@
 //! Streams of QUIC as h3 reads them, with a bound on what one may bring.
 //!
-//! h3 gathers a frame until it is whole, and believes the length that it begins with: a client
-//! could have us hold what it likes. Here a stream that brought more octets than a request has
-//! ends with an error. All else is h3-quinn's.
+//! h3 gathers a frame until it is whole, and believes the length that it begins with: whoever is
+//! at the other end could have us hold what he likes. Here a stream that brought more octets than a
+//! request or an answer has ends with an error. All else is h3-quinn's. The doors for clients use
+//! it as well.
 
 use std::task::{Context, Poll, ready};
 
@@ -13,11 +14,12 @@ use h3::quic::{
     StreamErrorIncoming, StreamId, WriteBuf,
 };
 
-use super::QUERY_OCTETS_MAX;
-use super::https::HEADERS_OCTETS_MAX;
-
 /// A connection whose incoming streams are bounded.
-pub struct BoundedConnection(h3_quinn::Connection);
+pub struct BoundedConnection {
+    connection: h3_quinn::Connection,
+    /// Octets of one stream of a request.
+    stream_octets_max: usize,
+}
 
 /// What only receives, or that half of what does both.
 pub struct Bounded<S> {
@@ -32,8 +34,8 @@ pub struct Bounded<S> {
 pub struct BoundedBidi<B: Buf>(Bounded<h3_quinn::BidiStream<B>>);
 
 impl BoundedConnection {
-    pub fn new(connection: quinn::Connection) -> BoundedConnection {
-        BoundedConnection(h3_quinn::Connection::new(connection))
+    pub fn new(connection: quinn::Connection, stream_octets_max: usize) -> BoundedConnection {
+        BoundedConnection { connection: h3_quinn::Connection::new(connection), stream_octets_max }
     }
 }
 
@@ -140,19 +142,19 @@ impl<B: Buf> OpenStreams<B> for BoundedConnection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<BoundedBidi<B>, StreamErrorIncoming>> {
-        let opened = ready!(OpenStreams::<B>::poll_open_bidi(&mut self.0, cx));
-        Poll::Ready(opened.map(|stream| BoundedBidi(Bounded::new(stream, REQUEST_OCTETS_MAX))))
+        let opened = ready!(OpenStreams::<B>::poll_open_bidi(&mut self.connection, cx));
+        Poll::Ready(opened.map(|stream| BoundedBidi(Bounded::new(stream, self.stream_octets_max))))
     }
 
     fn poll_open_send(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
-        OpenStreams::<B>::poll_open_send(&mut self.0, cx)
+        OpenStreams::<B>::poll_open_send(&mut self.connection, cx)
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
-        OpenStreams::<B>::close(&mut self.0, code, reason);
+        OpenStreams::<B>::close(&mut self.connection, code, reason);
     }
 }
 
@@ -164,7 +166,7 @@ impl<B: Buf> Connection<B> for BoundedConnection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::RecvStream, ConnectionErrorIncoming>> {
-        let accepted = ready!(Connection::<B>::poll_accept_recv(&mut self.0, cx));
+        let accepted = ready!(Connection::<B>::poll_accept_recv(&mut self.connection, cx));
         Poll::Ready(accepted.map(|stream| Bounded::new(stream, CONTROL_OCTETS_MAX)))
     }
 
@@ -172,17 +174,26 @@ impl<B: Buf> Connection<B> for BoundedConnection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<BoundedBidi<B>, ConnectionErrorIncoming>> {
-        let accepted = ready!(Connection::<B>::poll_accept_bidi(&mut self.0, cx));
-        Poll::Ready(accepted.map(|stream| BoundedBidi(Bounded::new(stream, REQUEST_OCTETS_MAX))))
+        let accepted = ready!(Connection::<B>::poll_accept_bidi(&mut self.connection, cx));
+        Poll::Ready(
+            accepted.map(|stream| BoundedBidi(Bounded::new(stream, self.stream_octets_max))),
+        )
     }
 
     fn opener(&self) -> BoundedOpener {
-        BoundedOpener(Connection::<B>::opener(&self.0))
+        BoundedOpener {
+            opener: Connection::<B>::opener(&self.connection),
+            stream_octets_max: self.stream_octets_max,
+        }
     }
 }
 
 /// Opens streams of ours.
-pub struct BoundedOpener(h3_quinn::OpenStreams);
+#[derive(Clone)]
+pub struct BoundedOpener {
+    opener: h3_quinn::OpenStreams,
+    stream_octets_max: usize,
+}
 
 impl<B: Buf> OpenStreams<B> for BoundedOpener {
     type BidiStream = BoundedBidi<B>;
@@ -192,24 +203,21 @@ impl<B: Buf> OpenStreams<B> for BoundedOpener {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<BoundedBidi<B>, StreamErrorIncoming>> {
-        let opened = ready!(OpenStreams::<B>::poll_open_bidi(&mut self.0, cx));
-        Poll::Ready(opened.map(|stream| BoundedBidi(Bounded::new(stream, REQUEST_OCTETS_MAX))))
+        let opened = ready!(OpenStreams::<B>::poll_open_bidi(&mut self.opener, cx));
+        Poll::Ready(opened.map(|stream| BoundedBidi(Bounded::new(stream, self.stream_octets_max))))
     }
 
     fn poll_open_send(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
-        OpenStreams::<B>::poll_open_send(&mut self.0, cx)
+        OpenStreams::<B>::poll_open_send(&mut self.opener, cx)
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
-        OpenStreams::<B>::close(&mut self.0, code, reason);
+        OpenStreams::<B>::close(&mut self.opener, code, reason);
     }
 }
-
-/// Of one request: its headers, its content with some to spare for the answer 413, and frames.
-const REQUEST_OCTETS_MAX: usize = HEADERS_OCTETS_MAX as usize + 4 * QUERY_OCTETS_MAX;
 
 /// Of a stream that carries no request, for as long as the connection lives: settings and
 /// GOAWAY have a hundred octets, and QPACK is offered no table to fill.
