@@ -1,11 +1,12 @@
 //! The harness on itself: what it makes works, and is gone afterwards.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lab::internet::{Fault, Host, Internet, Link, Nameserver, Plan};
-use lab::{Ask, Authority, Namespace, Upstream, Wire, dig, kdig, zones};
+use lab::{Ask, Authority, Delay, Namespace, Reply, Upstream, Wire, dig, kdig, tcp, zones};
 
 /// Says why the lab isn't there, once a test.
 fn no_lab() -> bool {
@@ -80,7 +81,7 @@ fn a_silent_upstream_counts_what_it_was_asked() -> Result<()> {
     })?;
     let at: SocketAddr = upstream.address();
     let bytes = Ask::new("a.test.", "A").bytes();
-    let bound = std::time::Duration::from_millis(100);
+    let bound = Duration::from_millis(100);
     assert!(inside.enter(|| lab::udp(at, &bytes, bound))?.is_err());
     assert_eq!(inside.ask(at, &Ask::new("a.test.", "A"))?.rcode(), 0);
     assert_eq!(upstream.asked(), 2);
@@ -139,5 +140,42 @@ fn a_fake_internet_is_there_in_seconds_and_each_server_has_its_zones() -> Result
     }
     assert!(std::fs::read_to_string(internet.hints())?.contains(" A 10.53.16."));
     assert!(std::fs::read_to_string(internet.trust_anchor())?.starts_with(". 3600 IN DS "));
+    Ok(())
+}
+
+#[test]
+fn a_path_takes_its_time_over_udp_and_tcp() -> Result<()> {
+    if no_lab() {
+        return Ok(());
+    }
+    let inside = Namespace::new("path")?;
+    let at: IpAddr = "10.53.9.1".parse()?;
+    inside.address("lo", "10.53.9.1/32")?;
+    let _server = Upstream::start(&inside, (at, 5_353).into(), |query| {
+        let mut reply = query.to_vec();
+        reply[2] |= 0x80;
+        Some(reply)
+    })?;
+    let length = Duration::from_millis(60);
+    let _path = Delay::start(&inside, 5_353, &[(at, length)])?;
+    let start = Instant::now();
+    let ask = Ask { id: Some(0x1234), ..Ask::new("www.test.", "A") };
+    let reply = inside.ask((at, 53).into(), &ask)?;
+    assert_eq!(reply.id(), 0x1234, "its own id is back");
+    assert!(start.elapsed() >= length, "{:?}", start.elapsed());
+    // Over TCP: one round trip for the connection, one for the question.
+    let echo = inside.enter(|| TcpListener::bind((at, 5_353)))??;
+    let echo = std::thread::spawn(move || -> Result<()> {
+        let (mut stream, _) = echo.accept()?;
+        let mut message = [0; 2 + 12 + 10 + 4];
+        stream.read_exact(&mut message)?;
+        message[4] |= 0x80;
+        Ok(stream.write_all(&message)?)
+    });
+    let start = Instant::now();
+    let reply = inside.enter(|| tcp((at, 53).into(), &ask.bytes(), Duration::from_secs(3)))??;
+    assert!(start.elapsed() >= 2 * length, "{:?}", start.elapsed());
+    assert_eq!(Reply::parse(&reply)?.question, Some(("www.test.".to_owned(), 1)));
+    assert!(echo.join().is_ok_and(|done| done.is_ok()));
     Ok(())
 }

@@ -19,6 +19,7 @@
 mod authority;
 mod clients;
 mod daemon;
+mod delay;
 mod faketime;
 pub mod internet;
 mod namespace;
@@ -32,6 +33,7 @@ pub mod zones;
 pub use authority::Authority;
 pub use clients::{aioquic, dig, kdig};
 pub use daemon::{Daemon, binary};
+pub use delay::Delay;
 pub use faketime::FakeTime;
 pub use namespace::{Namespace, Wire, available, find};
 pub use process::{Process, run};

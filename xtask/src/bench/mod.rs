@@ -1,4 +1,4 @@
-//! `cargo xtask bench wire | kernel`: figures that mean something, on a machine with two cores.
+//! `cargo xtask bench wire | kernel | resolver`: figures that mean something, on a machine with two cores.
 //!
 //! Server and generator stand in namespaces of their own, each on its own core, and the work of
 //! receiving is put on the receiver's core (`site.rs` says how and why). All figures that count are
@@ -11,6 +11,7 @@ mod memory;
 mod meter;
 mod peers;
 mod report;
+mod resolver;
 mod rig;
 mod search;
 mod site;
@@ -33,6 +34,8 @@ enum Bench {
     Wire(wire::Options),
     /// Nanoseconds a packet costs in the kernel program, by outcome, and a flood of frames.
     Kernel(kernel::Options),
+    /// Misses, first answers over long paths, and streams, beside Unbound.
+    Resolver(resolver::Options),
 }
 
 pub fn verb(options: &Options) -> Result<()> {
@@ -45,6 +48,7 @@ pub fn verb(options: &Options) -> Result<()> {
     match &options.bench {
         Bench::Wire(options) => wire::bench(options),
         Bench::Kernel(options) => kernel::bench(options),
+        Bench::Resolver(options) => resolver::bench(options),
     }
 }
 

@@ -137,6 +137,7 @@ pub const TEST_PACKAGES: &[&str] = &[
     "knot-resolver",
     "ldnsutils",
     "libfaketime",
+    "nghttp2-client",
     "nsd",
     "openssl",
     "procps",
