@@ -1,4 +1,4 @@
-//! `cargo xtask bench wire | kernel | resolver`: figures that mean something, on a machine with two cores.
+//! `cargo xtask bench VERB`: figures that mean something, on a machine with two cores.
 //!
 //! Server and generator stand in namespaces of their own, each on its own core, and the work of
 //! receiving is put on the receiver's core (`site.rs` says how and why). All figures that count are
