@@ -98,6 +98,7 @@ pub struct Metrics {
 
     pub dnssec_synthesised: IntCounter,
     dnssec_verdicts: [IntCounter; DnssecVerdict::COUNT],
+    dnssec_others_asked: [IntCounter; OthersAsked::COUNT],
     dnssec_anchor_keys: IntGaugeVec,
     dnssec_anchor_refreshes: [IntCounter; AnchorRefresh::COUNT],
     /// 1: somebody must look after the state of RFC 5011.
@@ -233,6 +234,9 @@ impl Metrics {
             tap_dnstap_connected: gauge(r, &TAP_DNSTAP_CONNECTED),
             dnssec_synthesised: counter(r, &DNSSEC_SYNTHESISED),
             dnssec_verdicts: labelled(r, &DNSSEC_VERDICTS, DnssecVerdict::ALL, |x| x.as_str()),
+            dnssec_others_asked: labelled(r, &DNSSEC_OTHERS_ASKED, OthersAsked::ALL, |x| {
+                x.as_str()
+            }),
             dnssec_anchor_keys: gauges(r, &DNSSEC_ANCHOR_KEYS),
             dnssec_anchor_refreshes: labelled(
                 r,
@@ -414,6 +418,11 @@ impl Metrics {
     #[must_use]
     pub fn dnssec_verdicts(&self, verdict: DnssecVerdict) -> &IntCounter {
         &self.dnssec_verdicts[verdict as usize]
+    }
+
+    #[must_use]
+    pub fn dnssec_others_asked(&self, outcome: OthersAsked) -> &IntCounter {
+        &self.dnssec_others_asked[outcome as usize]
     }
 
     /// Keys by zone and state, of all zones whose keys are followed, in a fixed order.

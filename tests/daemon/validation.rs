@@ -142,6 +142,77 @@ fn the_time_is_fixed_and_a_zone_is_left_unchecked_where_the_file_says_so() -> Re
     Ok(())
 }
 
+#[test]
+fn a_server_with_broken_signatures_is_passed_over_for_another_of_its_zone() -> Result<()> {
+    need_servers!();
+    let site = Site::new()?;
+    let v4 = |last: u8| IpAddr::from(Ipv4Addr::new(10, 53, 2, last));
+    for last in [ROOT, LEAF, STALE] {
+        site.upstream.address("u0", &format!("10.53.2.{last}/24"))?;
+    }
+    let names: String = (0..NAMES).map(|n| format!("n{n} A 192.0.2.{n}\n")).collect();
+    let text = format!(
+        "@ SOA ns1 admin 1 3600 900 604800 60\n@ NS ns1\n@ NS ns2\nns1 A 10.53.2.12\n\
+         ns2 A 10.53.2.13\n{names}"
+    );
+    let signed = zone("two.test.", &text, Signed::Nsec);
+    let mut good = Authority::start(&site.upstream, &[v4(LEAF)], &[signed])?;
+    // The other has a copy whose signatures ended years ago.
+    let records = good.records("two.test.")?;
+    let stale: String = records
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.iter().position(|word| *word == "RRSIG").filter(|at| at + 8 < words.len()) {
+                // Not the end of an NSEC's list. Type, algorithm, labels, TTL, end, beginning.
+                Some(at) => {
+                    let mut words = words;
+                    (words[at + 5], words[at + 6]) = ("20200201000000", "20200101000000");
+                    words.join(" ") + "\n"
+                }
+                None => format!("{line}\n"),
+            }
+        })
+        .collect();
+    assert!(stale.contains(" 20200201000000 "), "{records}");
+    let stale = Zone { text: stale, ..zone("two.test.", "", Signed::No) };
+    let _stale = Authority::start(&site.upstream, &[v4(STALE)], &[stale])?;
+    let text = format!(
+        "@ SOA a.root. admin. 1 3600 900 604800 60\n@ NS a.root.\na.root. A 10.53.2.10\n\
+         two.test. NS ns1.two.test.\ntwo.test. NS ns2.two.test.\nns1.two.test. A 10.53.2.12\n\
+         ns2.two.test. A 10.53.2.13\n{}\n",
+        good.trust_anchor("two.test.")?
+    );
+    let root = Authority::start(&site.upstream, &[v4(ROOT)], &[zone(".", &text, Signed::Nsec)])?;
+    let files = Scratch::new("anchors")?;
+    files.write("root.hints", "a.root. 3600 A 10.53.2.10\n")?;
+    files.write("anchors", &format!("{}\n", root.trust_anchor(".")?))?;
+    let lab = Tree { site, _servers: vec![root], files };
+    let ask = |n: u32| lab.site.ask(&Ask::new(&format!("n{n}.two.test."), "A").dnssec());
+    // Which of the two is asked first is chance, and then the one that is known to be near.
+    let mut met = None;
+    for _ in 0..DAEMONS_MAX {
+        let daemon = lab.daemon("")?;
+        for n in 0..NAMES - 1 {
+            let reply = ask(n)?;
+            assert!(reply.authentic() && reply.rcode() == 0, "n{n}: {reply:?}\n{}", daemon.log());
+        }
+        let asked =
+            |outcome| daemon.metric("resolverd_dnssec_others_asked_total", &[("outcome", outcome)]);
+        assert!(asked("bogus")?.abs() < 0.1, "{}", daemon.log());
+        if asked("mended")? > 0.5 {
+            met = Some(daemon);
+            break;
+        }
+    }
+    let daemon = met.context("no daemon met the stale server first")?;
+    // When nobody else is left, there is a reason, and it is not sought for long.
+    good.process().kill();
+    let reply = ask(NAMES - 1)?;
+    assert_eq!((reply.rcode(), reply.ede().first()), (2, Some(&7)), "{}", daemon.log());
+    Ok(())
+}
+
 fn zone(name: &str, text: &str, signed: Signed) -> Zone {
     let text = format!("$ORIGIN {name}\n$TTL 3600\n{text}");
     Zone { name: name.to_owned(), text, signed }
@@ -150,3 +221,8 @@ fn zone(name: &str, text: &str, signed: Signed) -> Zone {
 const ROOT: u8 = 10;
 const TLD: u8 = 11;
 const LEAF: u8 = 12;
+const STALE: u8 = 13;
+/// Of the zone with two servers.
+const NAMES: u32 = 6;
+/// All of them choose the good server first one time in 4,096.
+const DAEMONS_MAX: u32 = 12;

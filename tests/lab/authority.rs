@@ -165,6 +165,13 @@ impl Authority {
         line.map_or(Ok(0), |(_, count)| Ok(count.trim().parse()?))
     }
 
+    /// All records of a zone as it is served, signatures and all.
+    pub fn records(&self, zone: &str) -> Result<String> {
+        let text = self.knotc(&["zone-read", zone])?;
+        let lines = text.lines().filter_map(|line| line.split_once("] "));
+        Ok(lines.fold(String::new(), |text, (_, record)| text + record + "\n"))
+    }
+
     fn sign(&self, zone: &str) -> Result<()> {
         self.knotc(&["-b", "zone-keys-load", zone])?;
         self.knotc(&["-b", "zone-sign", zone]).map(drop)

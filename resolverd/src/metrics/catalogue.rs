@@ -93,6 +93,7 @@ pub const CATALOGUE: &[&Described] = &[
     &TAP_DNSTAP_CONNECTED,
     &DNSSEC_SYNTHESISED,
     &DNSSEC_VERDICTS,
+    &DNSSEC_OTHERS_ASKED,
     &DNSSEC_ANCHOR_KEYS,
     &DNSSEC_ANCHOR_REFRESHES,
     &DNSSEC_ANCHOR_STATE_ALARM,
@@ -482,6 +483,14 @@ pub(super) const DNSSEC_VERDICTS: Described = Described {
     help: "Validated replies: secure, insecure, bogus, or indeterminate for want of a trust \
            anchor; `unknown` where a DS or DNSKEY could not be fetched.",
     question: "Do zones fail validation, or does validation fail?",
+};
+pub(super) const DNSSEC_OTHERS_ASKED: Described = Described {
+    name: "resolverd_dnssec_others_asked_total",
+    kind: "counter",
+    labels: &["outcome"],
+    help: "Questions whose reply was bogus and for which other servers of the zone were asked: \
+           one of them mended it, or it stayed bogus.",
+    question: "Is one of a zone's servers broken, or the zone?",
 };
 pub(super) const DNSSEC_ANCHOR_KEYS: Described = Described {
     name: "resolverd_dnssec_anchor_keys",

@@ -283,6 +283,10 @@ label! {
     }
 }
 label! {
+    /// What came of asking other servers for what was bogus.
+    OthersAsked { Mended = "mended", Bogus = "bogus", }
+}
+label! {
     /// What came of a look at a zone's keys.
     AnchorRefresh {
         Believed = "believed",

@@ -245,8 +245,8 @@ const RENEWED_PART: u32 = 8;
 /// Names above one that are looked at for a denial. A name has up to 127; the nearest count.
 const SUFFIXES_LOOKED_AT: usize = 16;
 
-/// A place in the map, an `Arc` with its counts, and the vectors of a reply.
-const PLACE_OCTETS: usize = 200;
+/// A place in the map, an `Arc` with its counts, and a reply but for its records.
+const PLACE_OCTETS: usize = 240;
 /// A record without its owner's octets and its data.
 const RECORD_OCTETS: usize = 64;
 /// For the first size of the map.

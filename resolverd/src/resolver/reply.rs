@@ -5,6 +5,8 @@
 //! it whenever the servers had them, whoever asks; what a client without DO is not sent is left
 //! out when its answer is composed (RFC 4035 section 3.2.1).
 
+use std::net::SocketAddr;
+
 use crate::dns::records::Record;
 use crate::dns::{Name, Trail};
 
@@ -22,6 +24,31 @@ pub struct Reply {
     pub additional: Vec<Record>,
     /// Whose servers led to it; empty while nobody wants to know.
     pub trail: Trail,
+    /// Who said what stands at the end of the aliases. None: an upstream, or ourselves.
+    pub speaker: Option<Speaker>,
+}
+
+/// A server of a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    pub server: SocketAddr,
+    /// Of the zone's name, with which the name that was asked for ends.
+    zone_octets: u8,
+}
+
+impl Speaker {
+    #[must_use]
+    pub fn of(server: SocketAddr, zone: &Name) -> Self {
+        // A name has at most 255 octets.
+        Self { server, zone_octets: zone.as_wire().len() as u8 }
+    }
+
+    /// The zone that it spoke for, by a name in it.
+    #[must_use]
+    pub fn zone(&self, name: &Name) -> Option<Name> {
+        let suffix = name.suffixes().find(|zone| zone.len() == usize::from(self.zone_octets));
+        suffix.and_then(|zone| Name::from_wire(zone).ok())
+    }
 }
 
 impl Reply {

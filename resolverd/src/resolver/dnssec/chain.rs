@@ -18,7 +18,7 @@ use crate::resolver::reply::{Fetch, Reply};
 use super::anchors::{Anchors, Closest, Point};
 use super::denial::Cut;
 use super::keys::{DnsKey, Ds, supports_algorithm};
-use super::names::{is_below, parent, path_below};
+use super::names::{from_suffix, is_below, parent, path_below};
 use super::proofs::{no_zone, signers, verify_denials};
 use super::rrset::{RrSet, group};
 use super::verify::{Verified, Work, verify};
@@ -423,6 +423,15 @@ impl Chain {
 
     fn recall(&self, name: &Name, now: u64) -> Option<Standing> {
         self.known.get(name).cloned().or_else(|| self.zones.standing(name, now))
+    }
+
+    /// Whether the keys of a zone that `name` is in were found false: which, and whether just now.
+    pub(super) fn condemned(&self, name: &Name, now: u64) -> Option<(Name, bool)> {
+        let bogus = |standing: Option<&Standing>| matches!(standing, Some(Standing::Bogus(_)));
+        name.suffixes().map(from_suffix).find_map(|zone| {
+            let anew = bogus(self.known.get(&zone));
+            (anew || bogus(self.zones.standing(&zone, now).as_ref())).then_some((zone, anew))
+        })
     }
 
     fn remember(&mut self, name: &Name, standing: Standing, ttl: u32, now: u64) -> Standing {

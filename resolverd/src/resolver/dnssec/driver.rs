@@ -19,7 +19,7 @@ use crate::resolver::reply::{Fetch, Reply};
 
 use super::aggressive::{Aggressive, Synthesised};
 use super::anchors::{Anchors, Closest};
-use super::machine::{Input, Machine, Output, Proven};
+use super::machine::{Blame, Input, Machine, Output, Proven};
 use super::zones::Zones;
 use super::{Failure, Verdict, ede};
 
@@ -46,6 +46,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// What was fetched for it.
     pub fetched: Vec<Fetch>,
+    /// If it is bogus: what of it.
+    pub blame: Blame,
     /// Denials that hold, by owner and type.
     denials: Vec<(Name, u16)>,
 }
@@ -86,6 +88,7 @@ impl Validator {
                         if secure && !fixed {
                             self.learn(&machine, policy.now());
                         }
+                        judgement.blame = machine.blame(policy.now());
                         let proven = machine.proven().filter(|_| secure);
                         judgement.denials = proven.flat_map(owners_and_types).collect();
                         judgement.verdict = verdict;
@@ -125,6 +128,11 @@ impl Validator {
         }
     }
 
+    /// Forgets that a zone's keys were found false: others may be shown.
+    pub fn pardon(&self, zone: &Name) {
+        self.zones.pardon(zone);
+    }
+
     /// Forgets what was learned about a zone and all below it.
     pub fn forget_under(&self, zone: &Name) {
         self.zones.forget_under(zone);
@@ -149,7 +157,7 @@ impl Judgement {
     /// One that rests on nothing.
     #[must_use]
     pub fn of(verdict: Verdict) -> Self {
-        Self { verdict, fetched: Vec::new(), denials: Vec::new() }
+        Self { verdict, fetched: Vec::new(), blame: Blame::Known, denials: Vec::new() }
     }
 
     /// Whether a record of the authority section is one of the denials that hold, their SOA, or
@@ -210,6 +218,30 @@ mod tests {
         let verdict = judge(&validator, &policy, "www.expired.test.", rtype::A).await;
         assert!(matches!(verdict, Verdict::Bogus(_)), "{verdict:?}");
         assert!(validator.zones.is_empty(), "nothing is kept at a second that does not pass");
+    }
+
+    #[tokio::test]
+    async fn what_is_bogus_is_blamed_on_the_reply_or_on_the_keys_and_on_these_only_once() {
+        // By the real clock, so that what is found out is kept.
+        let (validator, policy) = (Validator::default(), policy(None));
+        let blame = async |owner: &str| {
+            let question = Fetch { name: name(owner), qtype: rtype::A };
+            let judgement =
+                validator.judge(&policy, &question, &reply(owner, rtype::A), &ask).await;
+            assert!(matches!(judgement.verdict, Verdict::Bogus(_)), "{owner} {judgement:?}");
+            judgement.blame
+        };
+        assert_eq!(blame("www.expired.test.").await, Blame::Keys(name("expired.test.")));
+        assert_eq!(blame("www.expired.test.").await, Blame::Known);
+        validator.pardon(&name("expired.test."));
+        assert_eq!(blame("www.expired.test.").await, Blame::Keys(name("expired.test.")));
+        // A reply without its signatures, from a zone whose keys are good.
+        let question = Fetch { name: name("www.nsec.test."), qtype: rtype::A };
+        let mut bare = (*reply("www.nsec.test.", rtype::A)).clone();
+        bare.answer.retain(|record| record.rtype == rtype::A);
+        let judgement = validator.judge(&policy, &question, &Arc::new(bare), &ask).await;
+        assert!(matches!(judgement.verdict, Verdict::Bogus(_)), "{judgement:?}");
+        assert_eq!(judgement.blame, Blame::Reply);
     }
 
     #[tokio::test]

@@ -49,6 +49,17 @@ pub struct Machine {
     done: bool,
 }
 
+/// What made a reply bogus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Itself.
+    Reply,
+    /// The DS or the DNSKEYs of this zone, which were looked at for it.
+    Keys(Name),
+    /// Those of a zone that was known to be broken.
+    Known,
+}
+
 #[derive(Debug)]
 pub enum Input {
     Start,
@@ -127,6 +138,17 @@ impl Machine {
                 self.done = true;
                 out.push(Output::Done(verdict));
             }
+        }
+    }
+
+    /// After a verdict that is bogus: what of it was false.
+    #[must_use]
+    pub fn blame(&self, now: u64) -> Blame {
+        let names = std::iter::once(&self.name).chain(self.answer.iter().map(|set| &set.owner));
+        match names.filter_map(|name| self.chain.condemned(name, now)).next() {
+            None => Blame::Reply,
+            Some((zone, true)) => Blame::Keys(zone),
+            Some((_, false)) => Blame::Known,
         }
     }
 

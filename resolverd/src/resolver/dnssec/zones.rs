@@ -59,6 +59,13 @@ impl Zones {
         }
     }
 
+    /// Forgets a zone that was found bogus, and nothing else.
+    pub fn pardon(&self, zone: &Name) {
+        if matches!(self.cache.peek(zone), Some((Standing::Bogus(_), _))) {
+            self.cache.remove(zone);
+        }
+    }
+
     /// After a change of trust anchors, or a flush of everything.
     pub fn forget_all(&self) {
         self.cache.clear();

@@ -12,15 +12,17 @@ use tracing::debug;
 use crate::clock::boot_now;
 use crate::dns::records::Record;
 use crate::dns::{Answer, Ede, Name, Query, Trail, rcode, rtype};
-use crate::metrics::DnssecVerdict;
+use crate::metrics::{DnssecVerdict, OthersAsked};
 use crate::resolver::Settings;
 use crate::resolver::dnssec::aggressive::Synthesised;
 use crate::resolver::dnssec::driver::{Judgement, Policy};
+use crate::resolver::dnssec::machine::Blame;
 use crate::resolver::dnssec::rrset::bound_ttls;
 use crate::resolver::dnssec::zones::BOGUS_LIFE;
 use crate::resolver::dnssec::{Failure, Reason, Verdict, ede};
+use crate::resolver::known::Found;
 use crate::resolver::machine::Told;
-use crate::resolver::reply::{Fetch, Reply};
+use crate::resolver::reply::{Fetch, Reply, Speaker};
 
 use super::Shared;
 
@@ -55,12 +57,57 @@ impl Shared {
         {
             return self.answer_made(query, settings, made);
         }
+        let mut others = OTHERS_ASKED_MAX;
+        let mut told_before = None;
+        loop {
+            let (told, judgement) =
+                match self.ask_and_judge(query, settings, policy, deadline).await {
+                    Ok(done) => done,
+                    // What was false is worth more than nothing: it has a reason.
+                    Err(ede) => {
+                        return match told_before {
+                            Some(failure) => bogus(failure, settings),
+                            None => self.answer(query, settings, Err(ede)),
+                        };
+                    }
+                };
+            if let Verdict::Bogus(failure) = &judgement.verdict
+                && !failure.passing
+            {
+                debug!(name = %question.name, qtype = question.qtype, %failure.text, "bogus");
+                let doubted = self.doubt(&question, &told.reply, &judgement);
+                self.forget(&question, &told.reply, &judgement.fetched);
+                if doubted && others > 0 && Instant::now() < deadline {
+                    others -= 1;
+                    if let Blame::Keys(zone) = &judgement.blame {
+                        self.validator.pardon(zone);
+                    }
+                    told_before = Some(failure.clone());
+                    continue;
+                }
+            }
+            if told_before.is_some() {
+                let mended = !matches!(judgement.verdict, Verdict::Bogus(_));
+                let outcome = if mended { OthersAsked::Mended } else { OthersAsked::Bogus };
+                self.metrics.dnssec_others_asked(outcome).inc();
+            }
+            self.metrics.dnssec_verdicts(counted(&judgement.verdict)).inc();
+            return self.answer_judged(query, settings, policy, told, judgement);
+        }
+    }
+
+    /// What comes of a question, and what validation says of it.
+    async fn ask_and_judge(
+        self: &Arc<Self>,
+        query: &Arc<Query>,
+        settings: &Arc<Settings>,
+        policy: &Policy,
+        deadline: Instant,
+    ) -> Result<(Told, Judgement), Ede> {
+        let question = Fetch { name: query.name.clone(), qtype: query.qtype };
         // RFC 6840 section 5.9: asked with CD, for we judge by ourselves.
         let asked = Query { dnssec_ok: true, checking_disabled: true, ..(**query).clone() };
-        let Told { reply, upstream } = match self.ask(&Arc::new(asked), settings).await {
-            Ok(told) => told,
-            Err(ede) => return self.answer(query, settings, Err(ede)),
-        };
+        let Told { reply, upstream } = self.ask(&Arc::new(asked), settings).await?;
         let reply = Arc::new(reply);
         let shared = Arc::clone(self);
         let ask = move |fetch: Fetch| {
@@ -72,8 +119,18 @@ impl Shared {
             let text = format!("validation of {} took too long", question.name);
             Judgement::of(Verdict::Bogus(Failure::passing(ede::NO_REACHABLE_AUTHORITY, text)))
         });
-        self.metrics.dnssec_verdicts(counted(&judgement.verdict)).inc();
-        let mut reply = Arc::unwrap_or_clone(reply);
+        Ok((Told { reply: Arc::unwrap_or_clone(reply), upstream }, judgement))
+    }
+
+    fn answer_judged(
+        &self,
+        query: &Query,
+        settings: &Settings,
+        policy: &Policy,
+        told: Told,
+        judgement: Judgement,
+    ) -> Answer {
+        let Told { mut reply, upstream } = told;
         match judgement.verdict {
             Verdict::Secure { ttl } => {
                 reply.authority.retain(|record| judgement.rests_on(record));
@@ -88,14 +145,41 @@ impl Shared {
                 Answer { ede: answer.ede.clone().or_else(|| told_of(&reason)), ..answer }
             }
             Verdict::Indeterminate => self.answer(query, settings, Ok(Told { reply, upstream })),
-            Verdict::Bogus(failure) => {
-                debug!(name = %question.name, qtype = question.qtype, %failure.text, "bogus");
-                if !failure.passing {
-                    self.forget(&question, &reply, &judgement.fetched);
-                }
-                bogus(failure, settings)
-            }
+            Verdict::Bogus(failure) => bogus(failure, settings),
         }
+    }
+
+    /// Puts who said what is bogus behind the other servers of its zone, so that the next who is
+    /// asked is another (RFC 4035 section 4.7 has us ask briefly, and not give up at one). True:
+    /// there is somebody who was not doubted before, and it is worth asking anew.
+    fn doubt(&self, question: &Fetch, reply: &Reply, judgement: &Judgement) -> bool {
+        let world = self.recursor.world();
+        let now = boot_now();
+        let said = |fetch: &Fetch| match world.known.find(now, fetch) {
+            Some(Found::Reply(reply)) => reply.speaker.map(|speaker| (speaker, fetch.name.clone())),
+            _ => None,
+        };
+        let speakers: Vec<(Speaker, Name)> = match &judgement.blame {
+            Blame::Known => return false,
+            Blame::Keys(zone) => {
+                let of = |qtype| Fetch { name: zone.clone(), qtype };
+                [rtype::DNSKEY, rtype::DS].map(of).iter().filter_map(said).collect()
+            }
+            Blame::Reply => {
+                let ends: Vec<Name> = reply.answer.iter().filter_map(Record::target).collect();
+                let last = ends.last().unwrap_or(&question.name).clone();
+                let hop = |name| Fetch { name, qtype: question.qtype };
+                let hops = ends.into_iter().map(hop).chain([question.clone()]);
+                let known = hops.filter_map(|hop| said(&hop));
+                // What may not be kept is not known there.
+                known.chain(reply.speaker.map(|speaker| (speaker, last))).collect()
+            }
+        };
+        let doubt = |(speaker, name): (Speaker, Name)| {
+            let zone = speaker.zone(&name);
+            zone.is_some_and(|zone| world.servers.doubt(now, speaker.server, &zone))
+        };
+        speakers.into_iter().map(doubt).fold(false, |news, new| news | new)
     }
 
     /// Finds the trail of a denial that was made here: the servers of its zone. False: it is not
@@ -187,6 +271,10 @@ fn counted(verdict: &Verdict) -> DnssecVerdict {
         Verdict::Indeterminate => DnssecVerdict::Indeterminate,
     }
 }
+
+/// How often other servers are asked for what was bogus, for one question. A zone of which two
+/// servers are broken in the same way is rare, and each time costs its operator and us the same.
+const OTHERS_ASKED_MAX: u32 = 2;
 
 /// The upstream of answers that were made of denials known before.
 const SYNTHESISED: &str = "denials";

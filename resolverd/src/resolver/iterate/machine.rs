@@ -364,6 +364,10 @@ impl Machine {
     /// Asks somebody: who was not asked yet, else whose address can be found out, else again.
     fn ask_next(&mut self, id: ErrandId, m: &mut Moment<'_>) {
         let errand = &mut self.errands[id];
+        for target in &mut errand.targets {
+            let zone = &errand.cut.zone;
+            target.doubted = m.world.servers.is_doubted(m.now, target.address, zone);
+        }
         let next = targets::choose(&errand.targets, m.now, &m.world.servers, &mut self.dice);
         if let Some(at) = next.filter(|&at| errand.targets[at].asked == 0) {
             return self.send(id, at, m);

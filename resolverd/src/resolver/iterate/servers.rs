@@ -20,6 +20,8 @@ pub struct Servers {
     known: Cache<SocketAddr, Server>,
     /// Until when an address is not asked about a zone.
     lame: Cache<(SocketAddr, Name), BootTime>,
+    /// Until when it is asked about a zone after all others.
+    doubted: Cache<(SocketAddr, Name), BootTime>,
     /// Until when IPv4, and IPv6, are taken for unreachable, in nanoseconds.
     down: [AtomicU64; 2],
     /// Addresses in a row that could not be reached at all, by family.
@@ -66,6 +68,7 @@ impl Default for Servers {
         Self {
             known: Cache::new(SERVERS_MAX),
             lame: Cache::new(LAME_MAX),
+            doubted: Cache::new(DOUBTED_MAX),
             down: Default::default(),
             unreached: Default::default(),
         }
@@ -150,6 +153,21 @@ impl Servers {
     #[must_use]
     pub fn is_lame(&self, now: BootTime, address: SocketAddr, zone: &Name) -> bool {
         self.lame.get(&(address, zone.clone())).is_some_and(|until| until > now)
+    }
+
+    /// What it said of this zone does not bear validation. False: that is known.
+    pub fn doubt(&self, now: BootTime, address: SocketAddr, zone: &Name) -> bool {
+        let news = !self.is_doubted(now, address, zone);
+        if news {
+            self.doubted.insert((address, zone.clone()), now + DOUBTED_FOR);
+        }
+        news
+    }
+
+    #[must_use]
+    pub fn is_doubted(&self, now: BootTime, address: SocketAddr, zone: &Name) -> bool {
+        !self.doubted.is_empty()
+            && self.doubted.get(&(address, zone.clone())).is_some_and(|until| until > now)
     }
 
     /// Addresses that something is known about.
@@ -268,6 +286,12 @@ const FAMILY_DOWN_FOR: Duration = Duration::from_secs(30);
 /// What a server cannot do is tried again after so long: a lost OPT would cost DNSSEC for ever.
 const HABIT_FOR: Duration = Duration::from_secs(15 * 60);
 
+/// Pairs of an address and a zone of which it spoke falsely.
+const DOUBTED_MAX: usize = 4_096;
+
+/// As long as a failed validation is kept: then all servers of the zone are equal again.
+const DOUBTED_FOR: Duration = Duration::from_secs(60);
+
 /// A lame server is asked about the zone again after so long.
 const LAME_FOR: Duration = Duration::from_secs(10 * 60);
 
@@ -336,6 +360,18 @@ mod tests {
         assert!(servers.is_lame(NOW, at(1), &a) && !servers.is_lame(NOW, at(1), &b));
         assert!(!servers.is_lame(NOW + LAME_FOR, at(1), &a));
         assert!(!servers.is_lame(NOW, at(2), &a));
+    }
+
+    #[test]
+    fn who_spoke_falsely_of_a_zone_is_doubted_about_it_for_a_minute() {
+        let servers = Servers::default();
+        let (a, b): (Name, Name) = ("a.test.".parse().unwrap(), "b.test.".parse().unwrap());
+        assert!(servers.doubt(NOW, at(1), &a), "news");
+        assert!(!servers.doubt(NOW, at(1), &a));
+        assert!(servers.is_doubted(NOW, at(1), &a) && !servers.is_doubted(NOW, at(1), &b));
+        assert!(!servers.is_doubted(NOW, at(2), &a));
+        assert!(!servers.is_doubted(NOW + DOUBTED_FOR, at(1), &a));
+        assert!(servers.doubt(NOW + DOUBTED_FOR, at(1), &a), "news again");
     }
 
     #[test]

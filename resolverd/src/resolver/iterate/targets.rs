@@ -17,6 +17,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// It is no good for this zone, or for this question.
     pub over: bool,
+    /// What it said of this zone did not bear validation: asked when nobody else is left.
+    pub doubted: bool,
     /// Questions of the present round that were put to it.
     pub asked: u32,
     pub transport: Transport,
@@ -33,6 +35,7 @@ impl Target {
         Self {
             address,
             over: false,
+            doubted: false,
             asked: 0,
             transport: Transport::Udp,
             truncates: false,
@@ -72,9 +75,12 @@ pub fn choose(
         .filter(|(_, target)| open(target) && target.asked == least)
         .map(|(at, target)| (at, manner(target)))
         .collect();
-    let usable: Vec<_> = candidates.iter().filter(|(_, manner)| !manner.aside).collect();
-    if usable.is_empty() {
-        return dice.pick(&candidates).map(|(at, _)| *at);
+    // Silence may be over; what was false a moment ago is still.
+    let rank = |(at, manner): &(usize, Manner)| (targets[*at].doubted, manner.aside);
+    let best = candidates.iter().map(rank).min()?;
+    let usable: Vec<_> = candidates.iter().filter(|candidate| rank(candidate) == best).collect();
+    if best.1 {
+        return dice.pick(&usable).map(|(at, _)| *at);
     }
     if dice.one_in(EXPLORE_EVERY) {
         return dice.pick(&usable).map(|(at, _)| *at);
@@ -192,6 +198,18 @@ mod tests {
         assert_eq!(shares(&two, &servers), [1_000, 0]);
         two[0].asked = ASKED_MAX;
         assert_eq!(choose(&two, NOW, &servers, &mut Dice::new(1)), None);
+    }
+
+    #[test]
+    fn those_that_spoke_falsely_come_after_the_silent() {
+        let servers = Servers::default();
+        servers.answered(at(1), ms(1));
+        servers.unreachable(NOW, at(2));
+        let mut two = targets(2);
+        two[0].doubted = true;
+        assert_eq!(shares(&two, &servers), [0, 1_000]);
+        two[1].over = true;
+        assert_eq!(shares(&two, &servers), [1_000, 0]);
     }
 
     #[test]

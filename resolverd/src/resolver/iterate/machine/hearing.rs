@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::dns::{rcode, rtype};
 use crate::resolver::known::is_proven;
 use crate::resolver::machine::Transport;
-use crate::resolver::reply::{Fetch, Reply};
+use crate::resolver::reply::{Fetch, Reply, Speaker};
 use crate::resolver::wire::Message;
 
 use super::super::errand::{ErrandId, Reason};
@@ -66,17 +66,22 @@ impl Machine {
             harden_glue: self.options.harden_glue,
             port: self.options.port,
         };
+        let speaker = Some(Speaker::of(server, &zone));
         match scrub::sense(&asked, message) {
-            Sense::Referral(referral) => self.refer(id, referral, m),
+            Sense::Referral(mut referral) => {
+                referral.ds.iter_mut().for_each(|ds| ds.speaker = speaker);
+                self.refer(id, referral, m);
+            }
             Sense::Answer(mut reply) if errand.minimiser.is_whole() => {
                 let wanted = errand.wanted();
+                reply.speaker = speaker;
                 reply.trail = self.trail_of(id, m);
                 m.world.known.keep(m.now, self.started, &wanted, &reply);
                 if self.absorb(id, &wanted, reply, m) == Going::On {
                     self.set_out(id, m);
                 }
             }
-            Sense::Answer(reply) => self.heard_of_part(id, reply, m),
+            Sense::Answer(reply) => self.heard_of_part(id, Reply { speaker, ..reply }, m),
             Sense::Lame(why) => {
                 if errand.minimiser.is_whole() {
                     servers.lame(m.now, server, &zone);
