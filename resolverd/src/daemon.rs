@@ -164,7 +164,7 @@ async fn serve(file: Option<PathBuf>, config: Config, log: Log) -> Result<()> {
     configured::policy(&config)?;
     roots::look(&config)?;
     let feeds_changed = Arc::new(Notify::new());
-    let mut feeds = feeds::load(&config, &policy, None, &metrics)?;
+    let mut feeds = feeds::load(&config, &policy, None, feeds::shelf(&config).as_ref(), &metrics)?;
     feeds.start(&feeds_changed);
     let anchors = Follower::new(&config.server.state_dir);
     anchors.read(&config, &metrics);
@@ -412,7 +412,10 @@ impl Joined {
         notify::reloading();
         // Whatever becomes of the configuration: its file was moved away.
         self.tap.reopen();
-        let done = Config::load(self.file.as_deref()).and_then(|config| self.take_up(config));
+        // Large files are read: what else this thread of the runtime had to do is for others.
+        let done = tokio::task::block_in_place(|| {
+            Config::load(self.file.as_deref()).and_then(|config| self.take_up(config))
+        });
         let result = match &done {
             Ok(changes) if changes.is_empty() => {
                 info!("configuration read again: nothing changed");
@@ -457,7 +460,13 @@ impl Joined {
             changes.applied.push(HOSTS_FILES);
         }
         let old_feeds = Arc::clone(&*self.feeds.lock());
-        let mut feeds = feeds::load(&config, &policy, Some(&old_feeds), &self.metrics)?;
+        let mut feeds = feeds::load(
+            &config,
+            &policy,
+            Some(&old_feeds),
+            feeds::shelf(&config).as_ref(),
+            &self.metrics,
+        )?;
         let (rpz, content) = feeds.rpz();
         let old_content = old_feeds.rpz().1;
         if content != old_content && !changes.applied.contains(&RPZ) {
@@ -589,7 +598,7 @@ pub fn check_report(config: &Config) -> Result<Vec<String>, ConfigError> {
     roots::look(config)?;
     let certificate = certificate::load(config)?;
     let build = Build { version: "", abi: 0, kernel_path: false };
-    feeds::load(config, &policy, None, &Metrics::new(build))?;
+    feeds::load(config, &policy, None, None, &Metrics::new(build))?;
     let mut lines = certificate::report(config, certificate.as_ref());
     lines.extend(driver::report(&config.kernel));
     lines.extend(meaning::open_to_the_world(config));

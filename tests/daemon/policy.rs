@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -275,9 +276,57 @@ fn a_policy_zone_of_a_primary_comes_by_axfr_and_ixfr_with_notify_and_tsig() -> R
     let rules = daemon.metric("resolverd_policy_rpz_rules", &[("zone", "rpz.test.")])?;
     // The primary's own name is a rule like any: it stands in the zone.
     assert_eq!(rules, 4.0);
-    // The primary goes: what it said goes on, after a restart of nothing.
+    // The primary goes: what it said goes on.
     drop(primary);
     assert_eq!(site.ask(&Ask::new("alias.lab.test.", "A"))?.rcode(), 3);
+    Ok(())
+}
+
+#[test]
+fn what_a_primary_said_is_there_at_a_start_without_it_and_a_changed_file_is_not_used() -> Result<()>
+{
+    need_lab!();
+    let site = Site::new()?;
+    let _authority = site.authority(&[zones::lab()])?;
+    let primary = Primary::start(&site, &["www.lab.test CNAME .", "mail.lab.test CNAME *."])?;
+    let scratch = Scratch::new("key")?;
+    let key = scratch.write("key", &format!("{SECRET}\n"))?;
+    let text = format!(
+        "{}[[rpz]]\nzone = \"rpz.test.\"\nprimaries = [\"{}:5353\"]\n\
+         tsig-name = \"transfer.test.\"\ntsig-secret-file = \"{}\"\n",
+        site.file(&[site.authority_at()]).text(),
+        site.far.far,
+        key.display()
+    );
+    let mut daemon = Daemon::start(&site.server, &text)?;
+    let www = Ask::new("www.lab.test.", "A");
+    logged(&daemon, &["policy zone taken over"])?;
+    let folder = daemon.dir().join("state/policy-zones");
+    let file = || -> Option<PathBuf> {
+        let mut paths = fs::read_dir(&folder).ok()?.flatten().map(|entry| entry.path());
+        paths.find(|path| path.extension() == Some("zone".as_ref()))
+    };
+    wait::until("the zone to be on disk", wait::READY, || file().is_some())?;
+    let path = file().context("it is there")?;
+    assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
+    drop(primary);
+    daemon.kill9();
+    daemon.restart()?;
+    // From the first query on.
+    assert_eq!(site.ask(&www)?.rcode(), 3, "{}", daemon.log());
+    logged(&daemon, &["policy zone read from disk", "serial=1"])?;
+    let updates =
+        |result| daemon.metric("resolverd_policy_rpz_updates_total", &[("result", result)]);
+    assert_eq!((updates("disk")?, updates("whole")?), (1.0, 0.0));
+
+    let mut octets = fs::read(&path)?;
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    fs::write(&path, octets)?;
+    daemon.kill9();
+    daemon.restart()?;
+    logged(&daemon, &["a policy zone on disk is not used", "its MAC is wrong"])?;
+    assert_eq!(address(&site.ask(&www)?)?, "192.0.2.1");
     Ok(())
 }
 

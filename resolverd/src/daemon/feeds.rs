@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{Joined, listening, meaning};
-use crate::config::{Config, ConfigError};
+use crate::cache;
+use crate::config::{Config, ConfigError, RpzFrom};
 use crate::metrics::Metrics;
 use crate::pipeline::Policy;
-use crate::policy::rpz::Feeds;
+use crate::policy::rpz::{Feeds, Shelf};
 
 impl Joined {
     /// A digest of the policy of now.
@@ -38,15 +39,32 @@ impl Joined {
     }
 }
 
+/// Where transferred zones are kept, where there are any. Without the node's key they are not.
+pub(super) fn shelf(config: &Config) -> Option<Shelf> {
+    let transferred = config.rpz.iter().any(|rpz| matches!(rpz.from, RpzFrom::Primary { .. }));
+    if !transferred {
+        return None;
+    }
+    let dir = &config.server.state_dir;
+    match cache::driver::Shelf::in_folder(dir).key() {
+        Ok(key) => Some(Shelf::new(dir, key)),
+        Err(error) => {
+            warn!(%error, "policy zones are not kept on disk");
+            None
+        }
+    }
+}
+
 /// The policy zones of a configuration; what `old` has of them is taken over.
 pub(super) fn load(
     config: &Config,
     policy: &Policy,
     old: Option<&Feeds>,
+    shelf: Option<&Shelf>,
     metrics: &Metrics,
 ) -> Result<Feeds, ConfigError> {
     let specs = meaning::feeds(config, &policy.rules);
-    Feeds::load(specs, old, metrics).map_err(|error| {
+    Feeds::load(specs, old, shelf, metrics).map_err(|error| {
         let at = config.rpz.get(error.at).map(|rpz| rpz.at).unwrap_or_default();
         ConfigError::refused(vec![config.problem(at, format!("`rpz`: {}", error.message))])
     })

@@ -302,8 +302,8 @@ pub(super) const POLICY_RPZ_UPDATES: Described = Described {
     name: "resolverd_policy_rpz_updates_total",
     kind: "counter",
     labels: &["zone", "result"],
-    help: "Looks for a policy zone's content: whole, changes, current, or failed (the old content \
-           goes on).",
+    help: "Looks for a policy zone's content: whole, changes, current, failed (the old content \
+           goes on), or disk (at a start).",
     question: "Does the feed still come?",
 };
 pub(super) const CACHE_ENTRIES: Described = Described {

@@ -201,6 +201,8 @@ label! {
         Whole = "whole",
         /// Changes alone were transferred.
         Changes = "changes",
+        /// Read from disk at a start: what the primary said before.
+        Disk = "disk",
         /// The primary has what we have.
         Current = "current",
         Failed = "failed",

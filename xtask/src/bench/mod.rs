@@ -5,11 +5,13 @@
 //! ratios of peers measured in turn, round by round; a figure says how much other work had the
 //! cores while it was taken. Results go to `target/bench/*.json`.
 
+mod cache;
 mod generate;
 mod kernel;
 mod memory;
 mod meter;
 mod peers;
+mod policy;
 mod report;
 mod resolver;
 mod rig;
@@ -36,6 +38,10 @@ enum Bench {
     Kernel(kernel::Options),
     /// Misses, first answers over long paths, and streams, beside Unbound.
     Resolver(resolver::Options),
+    /// A policy zone of a million rules, taken over while clients ask.
+    Policy(policy::Options),
+    /// A million answers: flushed, written to disk, read back.
+    Cache(cache::Options),
 }
 
 pub fn verb(options: &Options) -> Result<()> {
@@ -49,6 +55,8 @@ pub fn verb(options: &Options) -> Result<()> {
         Bench::Wire(options) => wire::bench(options),
         Bench::Kernel(options) => kernel::bench(options),
         Bench::Resolver(options) => resolver::bench(options),
+        Bench::Policy(options) => policy::bench(options),
+        Bench::Cache(options) => cache::bench(options),
     }
 }
 

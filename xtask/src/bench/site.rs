@@ -30,7 +30,7 @@ use super::rig::{Held, attach};
 pub struct Site {
     pub client: Namespace,
     pub server: Namespace,
-    upstream_side: Namespace,
+    pub upstream_side: Namespace,
     pub authority: Authority,
     pub client_wire: Wire,
     pub upstream_wire: Wire,

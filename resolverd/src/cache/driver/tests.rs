@@ -249,8 +249,8 @@ fn a_folder_that_cannot_be_written_is_named() {
     assert!(error.contains("file/cache.key"), "{error}");
 }
 
-/// What a million answers cost: written while another thread asks the cache, and read. Printed by
-/// `cargo test --release -p resolverd --lib a_million_answers -- --ignored --nocapture`.
+/// What a million answers cost: written while another thread asks the cache, and read.
+/// `cargo xtask bench cache` prints it.
 #[test]
 #[ignore = "measures time"]
 fn a_million_answers_are_written_beside_those_who_ask_and_read_in_two_seconds() {
@@ -286,13 +286,14 @@ fn a_million_answers_are_written_beside_those_who_ask_and_read_in_two_seconds() 
         }
         took.sort_unstable();
         let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
-        format!(
+        println!(
             "{} looks: p50 {:?}, p99.9 {:?}, most {:?}",
             took.len(),
             at(0.5),
             at(0.999),
             at(1.0)
-        )
+        );
+        at(0.999).as_secs_f64() * 1e6
     };
     let written = AtomicBool::new(false);
     let start = Instant::now();
@@ -300,15 +301,16 @@ fn a_million_answers_are_written_beside_those_who_ask_and_read_in_two_seconds() 
         let asking = scope.spawn(|| looks(&written));
         let number = shelf.save(&before, POLICY, || true).unwrap();
         println!("{number} of {entries} written in {:?}", start.elapsed());
+        println!("figure save-secs {}", start.elapsed().as_secs_f64());
         written.store(true, Ordering::Relaxed);
-        println!("meanwhile {}", asking.join().unwrap());
+        println!("figure look-saving-p999-micros {}", asking.join().unwrap());
     });
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| looks(&stop));
         std::thread::sleep(Duration::from_secs(1));
         stop.store(true, Ordering::Relaxed);
-        println!("alone     {}", asking.join().unwrap());
+        println!("figure look-quiet-p999-micros {}", asking.join().unwrap());
     });
     let octets = fs::metadata(shelf.path()).unwrap().len();
 
@@ -316,5 +318,6 @@ fn a_million_answers_are_written_beside_those_who_ask_and_read_in_two_seconds() 
     let loaded = load(&shelf, &after).unwrap().unwrap();
     let took = start.elapsed();
     println!("{} taken of {octets} octets in {took:?}", loaded.taken);
+    println!("figure load-secs {}", took.as_secs_f64());
     assert_eq!(loaded.taken, entries);
 }

@@ -4,20 +4,30 @@
 //! ends when [`Feeds`] is dropped: it asks for changes as often as the zone's SOA says, and when
 //! it is notified. A transfer is done by a blocking thread and into a zone beside the one in use;
 //! what it came to is taken up as a whole, by whoever waits for `changed`. A primary that cannot
-//! be reached changes nothing: the last content goes on, however old it is, and is told.
+//! be reached changes nothing: the last content goes on, however old it is, and is told. It is kept
+//! on disk as well, so that a start has it: `shelf`.
 
+mod shelf;
+
+use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
+
+pub use shelf::Shelf;
 
 use super::super::views::ViewId;
 use super::machine::{Done, Incoming, TransferError};
@@ -46,6 +56,20 @@ pub enum From {
     Primary { addresses: Vec<SocketAddr>, tsig: Option<Tsig>, notify_from: Vec<IpNet> },
 }
 
+/// Whom a zone is from, for what is kept of it.
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Primary { addresses, tsig, .. } => {
+                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                write!(f, "{}", addresses.join(" "))?;
+                tsig.as_ref().map_or(Ok(()), |tsig| write!(f, " by {}", tsig.name))
+            }
+        }
+    }
+}
+
 /// A key as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tsig {
@@ -64,6 +88,8 @@ struct Feed {
     spec: FeedSpec,
     key: Option<Key>,
     content: ArcSwap<Content>,
+    /// Where what a primary said is kept. None: nowhere.
+    shelf: Option<Shelf>,
     /// There may be something new.
     poke: Notify,
     metrics: RpzMetrics,
@@ -73,6 +99,14 @@ struct Content {
     zone: Arc<Zone>,
     /// Of a file, or of a version.
     digest: u64,
+}
+
+impl Content {
+    /// The same on disk and from the primary is the same.
+    fn transferred(zone: Zone) -> Self {
+        let digest = digest_of(&[zone.serial().unwrap_or(0), zone.len() as u32]);
+        Self { zone: Arc::new(zone), digest }
+    }
 }
 
 /// Why a policy zone cannot be had.
@@ -104,7 +138,8 @@ enum Failure {
 }
 
 impl Feeds {
-    /// Reads files and secrets; zones of primaries come later, unless `old` has them. Blocks.
+    /// Reads files and secrets. Zones of primaries come later, unless `old` has them, or `shelf`.
+    /// Blocks.
     ///
     /// # Errors
     ///
@@ -112,6 +147,7 @@ impl Feeds {
     pub fn load(
         specs: Vec<FeedSpec>,
         old: Option<&Self>,
+        shelf: Option<&Shelf>,
         metrics: &Metrics,
     ) -> Result<Self, FeedError> {
         let mut feeds = Vec::with_capacity(specs.len());
@@ -130,7 +166,7 @@ impl Feeds {
                         Some(known) if known.digest == digest => known,
                         _ => {
                             let begun = Instant::now();
-                            let zone = text::read(&spec.zone, &octets)
+                            let zone = modestly(|| text::read(&spec.zone, &octets))
                                 .map_err(|error| show(error.to_string()))?;
                             let (rules, took) = (zone.len(), begun.elapsed().as_millis());
                             let (zone_name, took_ms) = (&spec.zone, took as u64);
@@ -141,8 +177,9 @@ impl Feeds {
                 }
                 (From::Primary { .. }, Some(known)) => known.content.load_full(),
                 (From::Primary { .. }, None) => {
-                    let zone = Arc::new(Zone::new(spec.zone.clone()));
-                    Arc::new(Content { zone, digest: 0 })
+                    let kept = shelf.and_then(|shelf| modestly(|| kept(shelf, &spec)));
+                    let none = || Content { zone: Zone::new(spec.zone.clone()).into(), digest: 0 };
+                    Arc::new(kept.map_or_else(none, Content::transferred))
                 }
             };
             let key = match &spec.from {
@@ -150,11 +187,15 @@ impl Feeds {
                 _ => None,
             };
             let metrics = metrics.policy_zone(&spec.zone.to_string());
-            let feed =
-                Feed { spec, key, content: ArcSwap::new(content), poke: Notify::new(), metrics };
+            let (content, shelf) = (ArcSwap::new(content), shelf.cloned());
+            let feed = Feed { spec, key, content, shelf, poke: Notify::new(), metrics };
             feed.tell_metrics();
-            if matches!(feed.spec.from, From::File(_)) {
-                feed.metrics.updates(RpzUpdate::Whole).inc();
+            match feed.spec.from {
+                From::File(_) => feed.metrics.updates(RpzUpdate::Whole).inc(),
+                From::Primary { .. } if known.is_none() && feed.has_content() => {
+                    feed.metrics.updates(RpzUpdate::Disk).inc();
+                }
+                From::Primary { .. } => {}
             }
             feeds.push(Arc::new(feed));
         }
@@ -241,6 +282,19 @@ impl Drop for Feeds {
 }
 
 impl Feed {
+    fn has_content(&self) -> bool {
+        self.content.load().zone.soa().is_some()
+    }
+
+    /// Writes its content to disk. Blocks.
+    fn keep(&self) {
+        let Some(shelf) = &self.shelf else { return };
+        let zone = Arc::clone(&self.content.load().zone);
+        if let Err(error) = shelf.save(&zone, &self.spec.from.to_string()) {
+            warn!(zone = %self.spec.zone, %error, "a policy zone is not on disk");
+        }
+    }
+
     fn tell_metrics(&self) {
         let zone = &self.content.load().zone;
         self.metrics.rules.set(i64::try_from(zone.len()).unwrap_or(i64::MAX));
@@ -338,10 +392,11 @@ impl Feed {
 /// Keeps one zone new.
 async fn follow(feed: Arc<Feed>, changed: Arc<Notify>) {
     let mut failures = 0;
+    let (mut unkept, mut kept_at) = (false, None::<Instant>);
     loop {
         let asking = Arc::clone(&feed);
         let begun = Instant::now();
-        let updated = tokio::task::spawn_blocking(move || asking.update()).await;
+        let updated = tokio::task::spawn_blocking(move || modestly(|| asking.update())).await;
         let zone = &feed.spec.zone;
         let answered = match updated {
             Ok(Ok(done)) => {
@@ -353,8 +408,8 @@ async fn follow(feed: Arc<Feed>, changed: Arc<Notify>) {
                 feed.metrics.updates(result).inc();
                 if let Some(new) = new {
                     let (rules, serial) = (new.len(), new.serial().unwrap_or(0));
-                    let digest = digest_of(&[serial, rules as u32]);
-                    feed.content.store(Arc::new(Content { zone: Arc::new(new), digest }));
+                    feed.content.store(Arc::new(Content::transferred(new)));
+                    unkept = true;
                     feed.tell_metrics();
                     changed.notify_one();
                     let took_ms = begun.elapsed().as_millis() as u64;
@@ -378,14 +433,52 @@ async fn follow(feed: Arc<Feed>, changed: Arc<Notify>) {
                 false
             }
         };
-        tokio::select! {
-            () = tokio::time::sleep(feed.wait(answered, failures)) => {}
-            () = feed.poke.notified() => {
-                // Notifications come in bursts; one look serves for all of them.
-                tokio::time::sleep(POKE_TIME).await;
+        let mut wait = pin!(tokio::time::sleep(feed.wait(answered, failures)));
+        loop {
+            let keep_in =
+                kept_at.map_or(Duration::ZERO, |at| KEEP_EVERY.saturating_sub(at.elapsed()));
+            tokio::select! {
+                () = &mut wait => break,
+                () = feed.poke.notified() => {
+                    // Notifications come in bursts; one look serves for all of them.
+                    tokio::time::sleep(POKE_TIME).await;
+                    break;
+                }
+                () = tokio::time::sleep(keep_in), if unkept => {
+                    let keeping = Arc::clone(&feed);
+                    let _ = tokio::task::spawn_blocking(move || modestly(|| keeping.keep())).await;
+                    (unkept, kept_at) = (false, Some(Instant::now()));
+                }
             }
         }
     }
+}
+
+/// What is on disk of a zone, if it may be used.
+fn kept(shelf: &Shelf, spec: &FeedSpec) -> Option<Zone> {
+    let zone = &spec.zone;
+    match shelf.load(zone, &spec.from.to_string()) {
+        Ok(kept) => kept.inspect(|kept| {
+            let (rules, serial) = (kept.len(), kept.serial().unwrap_or(0));
+            info!(%zone, serial, rules, "policy zone read from disk, until its primary answers");
+        }),
+        Err(error) => {
+            warn!(%zone, %error, "a policy zone on disk is not used");
+            None
+        }
+    }
+}
+
+/// Does what takes long on a thread of its own, below those that answer in priority.
+fn modestly<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            // Not being allowed to be modest is no harm.
+            let _ = setpriority_process(Some(gettid()), NICE);
+            work()
+        });
+        working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
@@ -432,6 +525,10 @@ const READ_TIME: Duration = Duration::from_secs(15);
 const RETRY_MIN: Duration = Duration::from_secs(5);
 /// However patient.
 const REFRESH_MAX: Duration = Duration::from_secs(86_400);
+/// A zone that changes each minute is not written each minute; what a crash loses comes again.
+const KEEP_EVERY: Duration = Duration::from_secs(300);
+/// So that whoever answers comes first.
+const NICE: i32 = 10;
 const POKE_TIME: Duration = Duration::from_millis(200);
 /// RFC 2104 section 3 asks for as many as the hash has; less than half of it is a slip.
 const SECRET_OCTETS_MIN: usize = 16;

@@ -6,9 +6,11 @@
 //! told before anybody is asked; what needs the answer, afterwards. Answers are rewritten whether
 //! they are signed or not, and are never called secure then.
 //!
-//! `text` reads files, `wire`, `tsig` and `machine` understand a primary, `driver` does it.
+//! `text` reads files, `wire`, `tsig` and `machine` understand a primary, `kept` is the form on
+//! disk of what it said, `driver` does it.
 
 pub mod driver;
+pub mod kept;
 pub mod machine;
 pub mod text;
 pub mod trigger;
@@ -31,7 +33,7 @@ use crate::dns::{Answer, Cut, Ede, Name, Query, Sections, Source, Trail, rcode, 
 use super::addresses;
 use super::said::{Alias, Said};
 use super::views::ViewId;
-pub use driver::{FeedError, FeedSpec, Feeds};
+pub use driver::{FeedError, FeedSpec, Feeds, Shelf};
 pub use trigger::{Kind, Trigger};
 pub use zone::{Action, Datum, Zone};
 
@@ -253,13 +255,7 @@ impl Rpz {
 impl Hit {
     #[must_use]
     pub fn kind(&self) -> Kind {
-        match self.trigger {
-            Trigger::Qname(_) => Kind::Qname,
-            Trigger::ClientIp(_) => Kind::ClientIp,
-            Trigger::Ip(_) => Kind::Ip,
-            Trigger::NsDname(_) => Kind::NsDname,
-            Trigger::NsIp(_) => Kind::NsIp,
-        }
+        self.trigger.kind()
     }
 }
 

@@ -38,7 +38,22 @@ pub enum Kind {
     NsIp,
 }
 
+impl Trigger {
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Qname(_) => Kind::Qname,
+            Self::ClientIp(_) => Kind::ClientIp,
+            Self::Ip(_) => Kind::Ip,
+            Self::NsDname(_) => Kind::NsDname,
+            Self::NsIp(_) => Kind::NsIp,
+        }
+    }
+}
+
 impl Kind {
+    pub const ALL: [Self; 5] = [Self::ClientIp, Self::Qname, Self::Ip, Self::NsDname, Self::NsIp];
+
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -274,6 +274,38 @@ impl Zone {
         Some((Trigger::NsIp(prefix), self.action(code)))
     }
 
+    /// All rules, in no order.
+    pub fn rules(&self) -> impl Iterator<Item = (Trigger, Action)> {
+        let name = |(wire, code): (&[u8], u32)| Some((Name::from_wire(wire).ok()?, code));
+        let qnames = self.qnames.iter().filter_map(name).map(|(n, c)| (Trigger::Qname(n), c));
+        let servers = self.ns_names.iter().filter_map(name).map(|(n, c)| (Trigger::NsDname(n), c));
+        let prefixes = |rules: &'_ Prefixes<u32>, of: fn(IpNet) -> Trigger| {
+            rules.iter().map(|(net, code)| (of(*net), *code)).collect::<Vec<_>>()
+        };
+        let clients = prefixes(&self.client_ips, Trigger::ClientIp);
+        let ips = prefixes(&self.ips, Trigger::Ip);
+        let ns_ips = prefixes(&self.ns_ips, Trigger::NsIp);
+        let all = qnames.chain(servers).chain(clients).chain(ips).chain(ns_ips);
+        all.map(|(trigger, code)| (trigger, self.action(code)))
+    }
+
+    /// Has a rule say this and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuleError`].
+    pub fn put(&mut self, trigger: &Trigger, action: &Action) -> Result<(), RuleError> {
+        let code = match action {
+            Action::Nxdomain => NXDOMAIN,
+            Action::Nodata => NODATA,
+            Action::Passthru => PASSTHRU,
+            Action::Drop => DROP,
+            Action::TcpOnly => TCP_ONLY,
+            Action::Data(set) => self.intern(set.to_vec())?,
+        };
+        self.set(trigger, code)
+    }
+
     fn code(&self, trigger: &Trigger) -> Option<u32> {
         match trigger {
             Trigger::Qname(name) => self.qnames.find(name.as_wire()),
