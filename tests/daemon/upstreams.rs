@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -309,6 +310,121 @@ fn another_resolverd_is_asked_over_each_transport() -> Result<()> {
         assert_eq!(impostor.metric("resolverd_queries_total", &labels)? as u64, 0, "{protocol}");
     }
     assert_eq!(house.in_clear(), 0, "a question went in clear text");
+    Ok(())
+}
+
+/// By aioquic, which others wrote.
+fn served(house: &House, python: &std::ffi::OsStr, protocol: &str, port: u16) -> Result<Process> {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("daemon/served.py");
+    let mut command = house.site.upstream.command(python);
+    command.arg(script).args(["10.53.2.2", &port.to_string()]);
+    command.args([house.path("good.pem"), house.path("good.key"), protocol.to_owned()]);
+    let log = house.folder.path().join(format!("{protocol}.log"));
+    let mut process = Process::start("aioquic", command, &log)?;
+    process.ready("aioquic serves", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("ready"))
+    })?;
+    Ok(process)
+}
+
+#[test]
+fn aioquic_is_asked_a_question_a_stream_and_finds_nothing_wrong() -> Result<()> {
+    need_net!();
+    let python = std::env::var_os("RESOLVERD_AIOQUIC").unwrap_or_else(|| "python3".into());
+    if run(Command::new(&python).args(["-c", "import aioquic"])).is_err() {
+        eprintln!("skipped: no aioquic: `pip install aioquic`, or set RESOLVERD_AIOQUIC");
+        return Ok(());
+    }
+    let house = House::new(&[53])?;
+    for (protocol, alpn, port) in [("quic", "doq", 853), ("h3", "h3", 443)] {
+        let server = served(&house, &python, alpn, port)?;
+        let lines = BY_NAME.replace("\"tls\"", &format!("\"{protocol}\""));
+        let daemon = house.daemon(&table("office", &lines))?;
+        for n in 0..20 {
+            let said = house.ask(&format!("n{n}.lab.test.")).with_context(|| server.log())?;
+            assert_eq!(said, "192.0.2.1", "{protocol}");
+        }
+        assert_eq!((opened(&daemon, "opened")?, opened(&daemon, "resumed")?), (1, 0));
+        // What goes with the connection is asked once more over another, which resumes the
+        // session.
+        assert_eq!(house.ask("close.lab.test.").with_context(|| server.log())?, "192.0.2.1");
+        assert_eq!((opened(&daemon, "opened")?, opened(&daemon, "resumed")?), (1, 1));
+        let reply = house.site.ask(&Ask::new("wrong.lab.test.", "A"))?;
+        assert_eq!(reply.rcode(), 2, "{protocol}");
+        let reply = house.site.ask(&Ask::new("age.lab.test.", "A"))?;
+        // 300, and 100 of them over in a cache of HTTP.
+        let ttl = reply.of_type("A").next().context("an address")?.ttl;
+        ensure!(if protocol == "h3" { (198..=200).contains(&ttl) } else { ttl > 298 }, "{ttl}");
+
+        let log = server.log();
+        let handshakes: Vec<&str> = log.lines().filter(|l| l.starts_with("handshake")).collect();
+        assert_eq!(handshakes[..2], ["handshake new", "handshake resumed"], "{log}");
+        let mut streams = Vec::new();
+        for line in log.lines().take_while(|line| *line != "handshake resumed") {
+            let words: Vec<&str> = line.split(' ').collect();
+            if let ["question", stream, octets, identifier] = words[..] {
+                // RFC 9250 section 4.2.1, RFC 8484 section 4.1; RFC 8467.
+                assert_eq!((octets, identifier), ("128", "0000"), "{log}");
+                streams.push(stream.to_owned());
+            }
+        }
+        let asked = streams.len();
+        streams.sort_unstable();
+        streams.dedup();
+        assert_eq!(streams.len(), asked, "{log}");
+        ensure!(asked >= 21 && !log.contains("Traceback"), "{log}");
+    }
+    assert_eq!(house.in_clear(), 0, "a question went in clear text");
+    Ok(())
+}
+
+#[test]
+fn over_ipv6_alone_and_from_the_address_that_is_given() -> Result<()> {
+    need_net!();
+    let house = House::new(&[53])?;
+    let (us, them) = ("fd53:2::77", house.site.far.far6);
+    certify(&house.folder, "good", "ca", &format!("IP:{them}"), NOW)?;
+    // Deprecated: the system would never choose it.
+    let add = ["addr", "add", &format!("{us}/64"), "dev", "s1", "preferred_lft", "0"];
+    house.site.server.ip(&add)?;
+    // Nobody else is answered, and there is no IPv4 on the way.
+    let mut file = house.site.file(&[]);
+    file.listen = vec![(them, 5_300).into()];
+    file.kernel = "mode = \"off\"".to_owned();
+    file.server = format!(
+        "quic-listen = [\"[{them}]:853\"]\nh3-listen = [\"[{them}]:443\"]\n\
+         https-listen = [\"[{them}]:443\"]\ntls-listen = [\"[{them}]:853\"]\n\
+         tls-cert = \"{}\"\ntls-key = \"{}\"",
+        house.path("good.pem"),
+        house.path("good.key")
+    );
+    let records = vec!["@ A 192.0.2.1".to_owned()];
+    file.zones = vec![("lab.test.".to_owned(), records)];
+    let text = file.text().replace("kind = \"static\"", "kind = \"redirect\"");
+    let text = text.replace("\"10.53.0.0/16\", \"fd53::/16\"", &format!("\"{us}\", \"{them}\""));
+    let _upstream = Daemon::start(&house.site.upstream, &text)?;
+    house.site.server.ip(&["-4", "addr", "flush", "dev", "s1"])?;
+    for protocol in ["tls", "https", "h3", "quic", "tcp", "udp"] {
+        let lines = match protocol {
+            "udp" | "tcp" => format!("protocol = \"{protocol}\""),
+            _ => format!(
+                "protocol = \"{protocol}\"\nserver-name = \"{them}\"\nroots = \"@pki@/ca.pem\""
+            ),
+        };
+        let at = match protocol {
+            "udp" | "tcp" => format!("[{them}]:5300"),
+            _ => them.to_string(),
+        };
+        let upstream = table("office", &lines).replace("10.53.2.2", &at);
+        for (from, ours) in [(format!("query-source = [\"{us}\"]"), true), (String::new(), false)] {
+            let resolve = format!("[resolve]\nipv4 = false\n{from}\n");
+            let text = house.text(&upstream).replace("[resolve]\n", &resolve);
+            let daemon = Daemon::start(&house.site.server, &text)?;
+            let reply = house.site.ask(&Ask::new("www.lab.test.", "A"))?;
+            let said = (reply.rcode() == 0 && reply.of_type("A").count() == 1) == ours;
+            ensure!(said, "{protocol} from {from:?}: {}", daemon.log());
+        }
+    }
     Ok(())
 }
 

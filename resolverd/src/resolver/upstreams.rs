@@ -164,7 +164,9 @@ impl Upstreams {
                 self.next_id += 1;
                 Upstream::new(UpstreamId(self.next_id), spec.clone())
             });
-            upstream.spec = spec;
+            // The same identity, so that it is found to be the same at a glance.
+            let identity = upstream.spec.identity.take();
+            upstream.spec = UpstreamSpec { identity, ..spec };
             upstream.looped = false;
             upstream.probe_token = None;
             self.entries.push(upstream);

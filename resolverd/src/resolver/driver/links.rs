@@ -14,6 +14,7 @@ mod quic;
 mod setup;
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -36,12 +37,19 @@ pub use setup::read_system_roots;
 use setup::{SETUP_TIME_MAX, Tls};
 
 /// With whom a connection is. Two upstreams that differ in none of it share one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub address: SocketAddr,
     pub protocol: Protocol,
     /// There is one if the protocol is encrypted.
     pub identity: Option<Arc<Identity>>,
+}
+
+/// Of the address alone: identities have whole files of roots in them, and seldom differ.
+impl Hash for Peer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.address, self.protocol).hash(state);
+    }
 }
 
 /// What a server said.
@@ -92,8 +100,6 @@ struct Shared {
 /// The connections with one server.
 struct Slot {
     peer: Peer,
-    /// Whom they are counted for.
-    upstream: Arc<str>,
     state: Mutex<State>,
     /// A connection came or went, or has room again.
     changed: Arc<Notify>,
@@ -152,11 +158,11 @@ impl Links {
         source: IpAddr,
         question: &[u8],
     ) -> Result<Said, Failure> {
-        let slot = self.slot(peer, upstream);
-        let first = slot.turn(source).await?;
+        let slot = self.slot(peer);
+        let first = slot.turn(source, upstream).await?;
         match first.ask(question).await {
             // The server may close a connection at any time (RFC 7766 section 6.2.4).
-            Err(Failure::Lost) => slot.turn(source).await?.ask(question).await,
+            Err(Failure::Lost) => slot.turn(source, upstream).await?.ask(question).await,
             said => said,
         }
     }
@@ -179,14 +185,13 @@ impl Links {
         }
     }
 
-    fn slot(&self, peer: &Peer, upstream: &Arc<str>) -> Arc<Slot> {
+    fn slot(&self, peer: &Peer) -> Arc<Slot> {
         let mut slots = self.shared.slots.lock();
         if let Some(slot) = slots.get(peer) {
             return Arc::clone(slot);
         }
         let slot = Arc::new(Slot {
             peer: peer.clone(),
-            upstream: Arc::clone(upstream),
             state: Mutex::default(),
             changed: Arc::default(),
             tls: Mutex::default(),
@@ -199,7 +204,7 @@ impl Links {
 
 impl Slot {
     /// A place on a connection.
-    async fn turn(self: &Arc<Self>, source: IpAddr) -> Result<Turn, Failure> {
+    async fn turn(self: &Arc<Self>, source: IpAddr, upstream: &Arc<str>) -> Result<Turn, Failure> {
         let ticket = self.state.lock().setups.ticket();
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -212,7 +217,7 @@ impl Slot {
                 }
                 let open = state.links.len();
                 match state.setups.next(now, ticket, open) {
-                    Next::Start => self.start(&mut state, source),
+                    Next::Start => self.start(&mut state, source, upstream),
                     Next::Wait => {}
                     Next::Fail(failure) => return Err(failure),
                 }
@@ -221,8 +226,9 @@ impl Slot {
         }
     }
 
-    fn start(self: &Arc<Self>, state: &mut State, source: IpAddr) {
+    fn start(self: &Arc<Self>, state: &mut State, source: IpAddr, upstream: &Arc<str>) {
         let Ok(permit) = Arc::clone(&self.shared.places).try_acquire_owned() else {
+            self.note(upstream, Err(&Failure::Full));
             state.setups.failed(boot_now(), Failure::Full);
             self.changed.notify_waiters();
             return;
@@ -230,12 +236,11 @@ impl Slot {
         let line = Line::new(boot_now(), state.setups.good_for(boot_now()));
         let kept = Arc::new(Kept { line: Mutex::new(line), stirred: Notify::new() });
         let under_way = UnderWay { slot: Arc::clone(self), ended: false };
-        tokio::spawn(under_way.run(source, kept, permit));
+        tokio::spawn(under_way.run(source, Arc::clone(upstream), kept, permit));
     }
 
-    /// Counts and tells how a set-up ended.
-    fn note(&self, ended: Result<bool, &Failure>) {
-        let upstream = &*self.upstream;
+    /// Counts and tells how a set-up ended, for the upstream whose question it was.
+    fn note(&self, upstream: &str, ended: Result<bool, &Failure>) {
         let outcome = match ended {
             Ok(false) => Connected::Opened,
             Ok(true) => Connected::Resumed,
@@ -272,11 +277,17 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    async fn run(mut self, source: IpAddr, kept: Arc<Kept>, _permit: OwnedSemaphorePermit) {
+    async fn run(
+        mut self,
+        source: IpAddr,
+        upstream: Arc<str>,
+        kept: Arc<Kept>,
+        _permit: OwnedSemaphorePermit,
+    ) {
         let slot = Arc::clone(&self.slot);
         let set_up = timeout(SETUP_TIME_MAX, slot.connect(source, &kept));
         let connected = set_up.await.unwrap_or(Err(Failure::Late));
-        slot.note(connected.as_ref().map(|(_, _, resumed)| *resumed));
+        slot.note(&upstream, connected.as_ref().map(|(_, _, resumed)| *resumed));
         let (asker, keeper) = match connected {
             Ok((asker, keeper, _)) => (asker, keeper),
             Err(failure) => return self.failed(failure),

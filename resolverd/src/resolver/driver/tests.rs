@@ -119,7 +119,7 @@ fn code(seen: &Seen, code: ResponseCode) -> Message {
     message
 }
 
-fn settings(upstreams: &[(&str, SocketAddr)]) -> Settings {
+pub(super) fn settings(upstreams: &[(&str, SocketAddr)]) -> Settings {
     let spec = |&(name, address): &(&str, SocketAddr)| UpstreamSpec {
         name: name.into(),
         address,

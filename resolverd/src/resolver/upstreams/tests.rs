@@ -55,6 +55,35 @@ impl Upstreams {
 }
 
 #[test]
+fn an_upstream_that_is_asked_otherwise_is_another_one() {
+    let mut u = upstreams(&[("a", &["."])]);
+    u.answered(at(0), "a", 10);
+    let identity = |pin: u8| Identity {
+        server_name: None,
+        pins: vec![[pin; 32]],
+        roots: None,
+        path: "/".into(),
+    };
+    let tls = |pin: u8| UpstreamSpec {
+        protocol: Protocol::Tls,
+        identity: Some(Arc::new(identity(pin))),
+        ..spec("a", &["."])
+    };
+    let mut ids = vec![u.id("a")];
+    let mut rtt = Vec::new();
+    for spec in [tls(1), tls(1), tls(2), UpstreamSpec { zones: vec![name("b.")], ..tls(2) }] {
+        u.reconfigure([spec]);
+        ids.push(u.id("a"));
+        rtt.push(u.states(at(0))[0].rtt);
+        u.answered(at(0), "a", 20);
+    }
+    assert_eq!(rtt, [None, Some(millis(20)), None, Some(millis(20))]);
+    assert!(ids[0] != ids[1] && ids[1] == ids[2] && ids[2] != ids[3] && ids[3] == ids[4]);
+    assert_eq!(u.first(&name("www.b.")).map(|spec| spec.protocol), Some(Protocol::Tls));
+    assert_eq!(u.first(&name("www.c.")), None);
+}
+
+#[test]
 fn the_longest_zone_decides_whom_to_ask() {
     let mut u = upstreams(&[
         ("all", &["."]),

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::config::Protocol;
 use crate::resolver::line::IDLE;
+use crate::resolver::options;
 
 use super::setup::{SETUP_TIME_MAX, Tls};
 use super::{Failure, Keeper, Kept};
@@ -120,9 +121,12 @@ impl Asker {
             }
             Err(ReadToEndError::Read(_)) => return Err(Failure::Lost),
         };
+        // The identifier is 0 (RFC 9250 section 4.2.1), and nothing is said of TCP (5.5.2).
         match framed.split_first_chunk::<2>() {
             Some((length, message))
-                if usize::from(u16::from_be_bytes(*length)) == message.len() =>
+                if usize::from(u16::from_be_bytes(*length)) == message.len()
+                    && message.starts_with(&[0, 0])
+                    && options::keepalive(message).is_none() =>
             {
                 Ok(message.to_vec())
             }

@@ -12,8 +12,10 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::dns::Query;
 use crate::metrics::Build;
-use crate::resolver::trust;
+use crate::resolver::driver::tests::settings;
+use crate::resolver::{Resolver, Settings, UpstreamSpec, trust};
 
 /// What a server does with its connections.
 #[derive(Clone, Copy)]
@@ -34,7 +36,11 @@ struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     questions: Arc<AtomicUsize>,
+    seen: Seen,
 }
+
+/// Questions as they came.
+type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl Server {
     async fn start(manner: Manner, tls: Option<TlsAcceptor>) -> Self {
@@ -43,18 +49,21 @@ impl Server {
             address: listener.local_addr().unwrap(),
             connections: Arc::default(),
             questions: Arc::default(),
+            seen: Seen::default(),
         };
         let (connections, questions) =
             (Arc::clone(&server.connections), Arc::clone(&server.questions));
+        let seen = Arc::clone(&server.seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (tls, questions) = (tls.clone(), Arc::clone(&questions));
+                let (tls, questions, seen) =
+                    (tls.clone(), Arc::clone(&questions), Arc::clone(&seen));
                 connections.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     let _ = match tls {
-                        None => serve(stream, manner, &questions).await,
+                        None => serve(stream, manner, &questions, &seen).await,
                         Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => serve(stream, manner, &questions).await,
+                            Ok(stream) => serve(stream, manner, &questions, &seen).await,
                             Err(error) => Err(error),
                         },
                     };
@@ -78,7 +87,12 @@ impl Server {
     }
 }
 
-async fn serve<S>(mut stream: S, manner: Manner, questions: &AtomicUsize) -> io::Result<()>
+async fn serve<S>(
+    mut stream: S,
+    manner: Manner,
+    questions: &AtomicUsize,
+    seen: &Seen,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -88,6 +102,7 @@ where
         let mut message = vec![0; length];
         stream.read_exact(&mut message).await?;
         questions.fetch_add(1, Ordering::SeqCst);
+        seen.lock().push(message.clone());
         message[2] |= 0x80;
         gathered.push(message);
         match manner {
@@ -387,4 +402,39 @@ async fn a_reload_leaves_those_that_are_gone_and_keeps_the_others() {
     client.links.leave();
     client.ask(&first, 2).await.unwrap();
     assert_eq!(one.connections(), 2);
+}
+
+#[tokio::test]
+async fn questions_are_padded_where_they_are_encrypted_and_ask_how_long_they_may_be_idle() {
+    let plain = Server::start(Manner::Plain, None).await;
+    let encrypted = Server::start(Manner::Plain, Some(acceptor())).await;
+    for (server, identity) in [(&plain, None), (&encrypted, Some(identity(None, &[&own_pin()])))] {
+        let peer = server.peer(identity);
+        let spec = UpstreamSpec {
+            name: "up".into(),
+            address: peer.address,
+            protocol: peer.protocol,
+            identity: peer.identity,
+            zones: Vec::new(),
+        };
+        let settings = Settings { upstreams: vec![spec], ..settings(&[]) };
+        let resolver = Resolver::new(settings, Client::new().metrics);
+        for name in ["a.test.", "a-much-longer-name-than-that.test."] {
+            let query = Query {
+                name: name.parse().unwrap(),
+                qtype: 1,
+                dnssec_ok: true,
+                checking_disabled: false,
+                view: 0,
+            };
+            assert_eq!(resolver.resolve(query).await.rcode, 0);
+        }
+    }
+    let lengths = |server: &Server| server.seen.lock().iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(lengths(&encrypted), [128, 128]);
+    assert!(lengths(&plain).iter().all(|length| *length < 80), "{:?}", lengths(&plain));
+    for server in [plain, encrypted] {
+        let asks = |message: &Vec<u8>| message.windows(4).any(|w| w == [0, 11, 0, 0]);
+        assert!(server.seen.lock().iter().all(asks));
+    }
 }
