@@ -28,7 +28,7 @@ use crate::clock::wall_now;
 use crate::config::Config;
 use crate::dns::{Name, rtype};
 use crate::metrics::{AnchorRefresh, AnchorSignal, Metrics};
-use crate::resolver::dnssec::anchors::Point;
+use crate::resolver::dnssec::anchors::{Anchors, Point};
 use crate::resolver::dnssec::driver::Policy;
 use crate::resolver::dnssec::rfc5011::{self, Change, FOLLOWED_MAX, Moment, State, Tracker};
 use crate::resolver::dnssec::rrset::{self, RrSet};
@@ -128,16 +128,20 @@ impl Follower {
         Arc::new(Policy { anchors: Arc::new(anchors), ..(*policy).clone() })
     }
 
-    /// Follows these zones and no others.
-    fn attune(&self, zones: &[(Name, Point)]) {
+    /// Follows these zones. What is known of others is kept while they are `configured`: they may
+    /// be validated again after the next reload. False: there is no room for all.
+    fn attune(&self, zones: &[(Name, Point)], configured: &Anchors) -> bool {
         let mut inner = self.inner.lock();
         if matches!(inner.disk, Disk::Unread | Disk::Lost(_)) {
-            return;
+            return true;
         }
         let before = inner.trackers.clone();
-        inner.trackers.retain(|tracker| zones.iter().any(|(zone, _)| zone == tracker.zone()));
+        let mut room = true;
+        inner.trackers.retain(|tracker| configured.at(tracker.zone()).is_some());
         for (zone, point) in zones {
+            let followed = inner.trackers.len();
             match inner.trackers.iter_mut().find(|tracker| tracker.zone() == zone) {
+                None if followed >= FOLLOWED_MAX => room = false,
                 None => inner.trackers.push(Tracker::new(zone.clone(), point)),
                 Some(tracker) if !tracker.follows(point) => {
                     info!(%zone, "other anchors are configured: they are begun from anew");
@@ -150,6 +154,7 @@ impl Follower {
         if inner.trackers != before {
             inner.disk = Disk::Behind;
         }
+        room
     }
 
     /// The zone's tracker, if its keys are to be asked for now.
@@ -248,8 +253,10 @@ impl Joined {
         let Some(policy) = configured::policy(&config).ok().flatten() else { return };
         let zones = self.zones_to_follow(&policy);
         let Config { dnssec, resolve, .. } = &*config;
-        if dnssec.rfc5011 {
-            self.anchors.attune(&zones);
+        let full = dnssec.rfc5011 && !self.anchors.attune(&zones, &policy.anchors);
+        let told = std::mem::replace(&mut self.anchors.inner.lock().told_of_bound, full);
+        if full && !told {
+            warn!(followed = FOLLOWED_MAX, "more zones have anchors than are followed");
         }
         if !resolve.recursion.background_queries {
             return;
@@ -271,12 +278,6 @@ impl Joined {
         let all = policy.anchors.points().filter(|(zone, _)| self.resolver.validates(zone));
         let mut zones: Vec<_> = all.map(|(zone, point)| (zone.clone(), point.clone())).collect();
         zones.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let more = zones.len() > FOLLOWED_MAX;
-        zones.truncate(FOLLOWED_MAX);
-        let told = std::mem::replace(&mut self.anchors.inner.lock().told_of_bound, more);
-        if more && !told {
-            warn!(followed = FOLLOWED_MAX, "more zones have anchors than are followed");
-        }
         zones
     }
 
@@ -379,3 +380,6 @@ fn tell(zone: &Name, change: &Change) {
 fn wall_secs() -> u64 {
     wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
+
+#[cfg(test)]
+mod tests;
