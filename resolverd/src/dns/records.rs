@@ -360,6 +360,14 @@ impl Record {
         (self.rtype == rtype::SOA).then(|| u32::from_be_bytes(*last))
     }
 
+    /// Whether two differ in nothing but their TTL (RFC 2181 section 5: one of them is enough).
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.rtype, self.class) == (other.rtype, other.class)
+            && self.rdata == other.rdata
+            && self.owner == other.owner
+    }
+
     /// The name that a CNAME or DNAME leads to.
     #[must_use]
     pub fn target(&self) -> Option<Name> {

@@ -57,10 +57,15 @@ impl Denial {
     pub fn of<'a>(zone: &Name, sets: impl IntoIterator<Item = &'a RrSet>) -> Self {
         let mut denial = Self { zone: zone.clone(), nsec: Vec::new(), nsec3: Vec::new() };
         for set in sets.into_iter().take(SETS_MAX) {
-            match (set.rtype, set.records.as_slice()) {
-                // A name has one NSEC; two at one name would say two things.
-                (rtype::NSEC, [record]) => denial.nsec.extend(Nsec::read(zone, record)),
-                (rtype::NSEC3, [record]) => denial.nsec3.extend(Nsec3::read(zone, record)),
+            // A name has one NSEC; two at one name would say two things. The same one may have
+            // come twice, at different ages, to two links of a chain of aliases.
+            let [record, others @ ..] = set.records.as_slice() else { continue };
+            if others.iter().any(|other| other.rdata != record.rdata) {
+                continue;
+            }
+            match set.rtype {
+                rtype::NSEC => denial.nsec.extend(Nsec::read(zone, record)),
+                rtype::NSEC3 => denial.nsec3.extend(Nsec3::read(zone, record)),
                 _ => {}
             }
         }

@@ -116,8 +116,11 @@ impl Errand {
         answer.extend(last.answer);
         let mut authority = last.authority;
         for proof in std::mem::take(&mut self.proofs) {
-            if !authority.contains(&proof) {
-                authority.push(proof);
+            // The same proof may have been kept since different times.
+            let known = authority.iter_mut().find(|known| known.is_same(&proof));
+            match known {
+                Some(known) => known.ttl = known.ttl.min(proof.ttl),
+                None => authority.push(proof),
             }
         }
         let trail = std::mem::take(&mut self.trail);
@@ -151,3 +154,26 @@ impl From<Reason> for Ede {
 
 /// Aliases followed for one question. Real chains have two or three, eight at most.
 const ALIASES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_that_was_kept_since_different_times_is_told_once() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let fetch = Fetch { name: name("a.test."), qtype: 1 };
+        let mut errand = Errand::new(fetch, None, false);
+        let nsec = |ttl, rdata: &[u8]| Record {
+            owner: name("b.test."),
+            rtype: 47,
+            class: 1,
+            ttl,
+            rdata: rdata.to_vec(),
+        };
+        errand.proofs = vec![nsec(60, &[1]), nsec(60, &[2])];
+        let last = Reply { authority: vec![nsec(90, &[1])], ..Reply::default() };
+        let told = errand.conclude(last).authority;
+        assert_eq!(told, [nsec(60, &[1]), nsec(60, &[2])]);
+    }
+}

@@ -181,6 +181,10 @@ fn records_of_another_zone_or_two_at_one_name_are_not_taken() {
     assert_eq!(ask("t.", &leads_out, "b.t.", NameError), No);
     let twice = lines(&["t. c.t. SOA NS NSEC", "t. b.t. SOA NS NSEC"]);
     assert_eq!(ask("t.", &twice, "bb.t.", NameError), No);
+    // The same one, told at another time, is the same one.
+    let mut told = lines(&["t. c.t. SOA NS NSEC"]);
+    told.extend(told.clone().into_iter().map(|record| Record { ttl: record.ttl / 2, ..record }));
+    assert_eq!(ask("t.", &told, "bb.t.", NameError), Yes);
 }
 
 /// A whole chain of NSEC3 for these names of the zone `t.`, each with the name it is of.

@@ -354,3 +354,22 @@ fn signatures_that_are_asked_for_are_insecure() {
 }
 
 const RRSIG: u16 = rtype::RRSIG;
+
+#[test]
+fn an_unsigned_zone_may_have_the_last_word_beside_what_denies_its_ds() {
+    // As a server of both zones puts it: the alias, the denial of the DS, the SOA of the other.
+    let mut all = (*reply("out.nsec.test.", A)).clone();
+    all.answer.retain(|record| record.owner == name("out.nsec.test."));
+    let denied = reply("unsigned.test.", DS);
+    let proofs = denied.authority.iter().filter(|record| record.rtype != rtype::SOA);
+    let of_soa =
+        |record: &&Record| !record.signature().is_some_and(|(covered, _)| covered == rtype::SOA);
+    all.authority = proofs.filter(of_soa).cloned().collect();
+    all.authority.extend(reply("www.unsigned.test.", MX).authority.iter().cloned());
+    let verdict = World::new(&["."]).judge("out.nsec.test.", MX, &Arc::new(all));
+    assert!(matches!(verdict, Verdict::Insecure(_)), "{verdict:?}");
+    // In a signed zone nobody has it without a signature.
+    let mut bare = (*reply("www.nsec.test.", MX)).clone();
+    bare.authority.retain(|record| of_soa(&record));
+    bogus(World::new(&["."]).judge("www.nsec.test.", MX, &Arc::new(bare)));
+}
