@@ -24,6 +24,13 @@ use crate::tidy;
 pub struct Options {
     /// Climb these rungs alone, in the order of the ladder.
     rungs: Vec<Rung>,
+    /// What the fake Internet and the questions of the rung `differential` are made of.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many questions the rung `differential` asks: by default 20000 if it is named alone,
+    /// and 1000 on the way up.
+    #[arg(long)]
+    questions: Option<u64>,
     #[command(flatten)]
     consent: Consent,
 }
@@ -40,7 +47,7 @@ pub fn verb(options: &Options) -> Result<()> {
     for rung in chosen {
         println!("== {rung}");
         let since = Instant::now();
-        let climb = rung.climb().unwrap_or_else(|error| {
+        let climb = rung.climb(options).unwrap_or_else(|error| {
             println!("rung {rung}: {error:#}");
             Climb::Counted(Count { failed: 1, ..Count::default() })
         });
@@ -81,7 +88,7 @@ enum Rung {
 }
 
 impl Rung {
-    fn climb(self) -> Result<Climb> {
+    fn climb(self, options: &Options) -> Result<Climb> {
         match self {
             Self::Tidy => {
                 let tally = tidy::check(true)?;
@@ -91,22 +98,32 @@ impl Rung {
             Self::Pure => {
                 let packages = ["resolverd-common", "resolverd", "xtask"];
                 let packages = packages.iter().flat_map(|package| ["--package", package]);
-                let mut count = cargo_test(packages)?;
-                count.add(cargo_test(["--package", TESTS, "--lib", "--test", "scenarios"])?);
+                let mut count = cargo_test(packages, &[], &[])?;
+                let of_tests = ["--package", TESTS, "--lib", "--test", "scenarios"];
+                count.add(cargo_test(of_tests, &[], &[])?);
                 Ok(Climb::Counted(count))
             }
             Self::Cluster => Ok(Climb::Nothing("before the cluster exists")),
-            Self::Differential => Ok(Climb::Nothing("before there is a resolver to compare with")),
-            Self::Kernel | Self::Daemon => self.climb_in_the_lab(),
+            Self::Kernel | Self::Daemon => self.climb_in_the_lab(&[]),
+            Self::Differential => {
+                let alone = options.rungs == [Self::Differential];
+                let short = if alone { QUESTIONS } else { QUESTIONS_ON_THE_WAY };
+                let questions = options.questions.unwrap_or(short).to_string();
+                let seed = options.seed.map(|seed| seed.to_string());
+                let seed = seed.as_deref().map(|seed| ("RESOLVERD_DIFFERENTIAL_SEED", seed));
+                let questions = ("RESOLVERD_DIFFERENTIAL_QUESTIONS", questions.as_str());
+                self.climb_in_the_lab(&seed.into_iter().chain([questions]).collect::<Vec<_>>())
+            }
         }
     }
 
-    fn climb_in_the_lab(self) -> Result<Climb> {
+    fn climb_in_the_lab(self, told: &[(&str, &str)]) -> Result<Climb> {
         let manifest = fs::read_to_string(call::root().join("tests/Cargo.toml"))?;
         let exists = |target: &&str| manifest.contains(&format!("name = \"{target}\""));
         // The harness is tried on itself before the daemon is tried in it.
         let targets: &[&str] = match self {
             Self::Kernel => &["kernel"],
+            Self::Differential => &["differential"],
             _ => &["harness", "daemon", "conformance"],
         };
         let targets: Vec<_> = targets.iter().copied().filter(exists).collect();
@@ -118,7 +135,10 @@ impl Rung {
         }
         build::build(Profile::Release)?;
         let targets = targets.iter().flat_map(|target| ["--test", target]);
-        Ok(Climb::Counted(cargo_test(["--package", TESTS].into_iter().chain(targets))?))
+        // What the rung counted is its result, also when all went well.
+        let shown: &[&str] = if self == Self::Differential { &["--", "--nocapture"] } else { &[] };
+        let words = ["--package", TESTS].into_iter().chain(targets);
+        Ok(Climb::Counted(cargo_test(words, shown, told)?))
     }
 
     fn out_of_reach(self) -> Option<String> {
@@ -209,19 +229,23 @@ impl fmt::Display for Count {
     }
 }
 
-/// Builds these tests, then runs them under a bound of time.
-fn cargo_test<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Count> {
+/// Builds these tests, then runs them under a bound of time, with further words and variables.
+fn cargo_test<'a>(
+    words: impl IntoIterator<Item = &'a str>,
+    shown: &[&str],
+    told: &[(&str, &str)],
+) -> Result<Count> {
     let words: Vec<&str> = words.into_iter().collect();
     let cargo = || {
         let mut cargo = build::cargo_with_bpf();
         cargo.arg("test").args(&words);
         // Tests that start the daemon start the one that is shipped.
-        cargo.env(DAEMON, build::program(Profile::Release));
+        cargo.env(DAEMON, build::program(Profile::Release)).envs(told.iter().copied());
         cargo
     };
     call::run(cargo().arg("--no-run"))?;
     // With --no-fail-fast one failing program does not hide the next.
-    counted(cargo().arg("--no-fail-fast"), RUN_TIME_MAX)
+    counted(cargo().arg("--no-fail-fast").args(shown), RUN_TIME_MAX)
 }
 
 /// Runs a command whose output is shown and counted. A failure that no test reported, such
@@ -301,6 +325,10 @@ fn parent(stat: &str) -> Option<u32> {
 
 /// The crate of the tests that need a lab.
 const TESTS: &str = "resolverd-tests";
+
+/// Of the rung `differential`: a whole run takes minutes, a short one less than one.
+const QUESTIONS: u64 = 20_000;
+const QUESTIONS_ON_THE_WAY: u64 = 1_000;
 
 /// Tells tests where the daemon is.
 const DAEMON: &str = "RESOLVERD_BIN";
