@@ -494,16 +494,9 @@ impl Joined {
         self.server.believe(config.server.proxy_protocol_from.clone());
         certificate::note(&config, certificate.as_ref(), &self.metrics);
         *self.certificate.lock() = certificate;
-        if let Some(kernel) = &self.kernel {
-            // The epoch is raised before the new policy answers its first query.
-            let cookies = self.drawn.lock().hold(&config.cookies);
-            let feeds = (&rpz, content);
-            let wanted = meaning::fast_path(&config, &policy, feeds, listen.clone(), cookies);
-            if let Err(error) = kernel.tell(&wanted, &snapshot) {
-                error!(%error, "the kernel path passes everything until it can be told");
-                kernel.end_lease();
-            }
-        }
+        // The epoch is raised before the new policy answers its first query.
+        let told = self.tell_kernel(&config, &policy, (&rpz, content), listen.clone());
+        self.end_lease_untold(told);
         self.pipeline.set_cookies(self.drawn.lock().hold(&config.cookies));
         feeds.start(&self.feeds_changed);
         let feeds = Arc::new(feeds);
@@ -545,11 +538,8 @@ impl Joined {
             return;
         };
         let content = self.feeds.lock().rpz().1;
-        let feeds = (&*self.pipeline.rpz(), content);
-        let cookies = self.drawn.lock().hold(&config.cookies);
-        let policy = self.pipeline.policy();
-        let wanted = meaning::fast_path(&config, &policy, feeds, listen, cookies);
-        if let Err(error) = kernel.tell(&wanted, &snapshot) {
+        let (rpz, policy) = (self.pipeline.rpz(), self.pipeline.policy());
+        if let Err(error) = self.tell_kernel(&config, &policy, (&rpz, content), listen) {
             warn!(%error, "interfaces not taken up");
         }
         if self.kernel_problem.lock().is_none() {

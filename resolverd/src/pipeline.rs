@@ -106,6 +106,7 @@ pub struct Pending {
     transport: Transport,
     octets_max: u16,
     started: BootTime,
+    from: IpAddr,
     /// For who is told of its answer.
     told: Option<Box<Client>>,
     /// What a rule for the client makes of it.
@@ -193,8 +194,8 @@ impl Pipeline {
     /// The rest of the way: asks others. `out` is cleared and filled; it stays empty where policy
     /// has nothing sent.
     pub async fn finish(&self, pending: Pending, out: &mut Vec<u8>) {
-        let Pending { question, query, message, transport, octets_max, started, told, apart } =
-            pending;
+        let Pending { started, from, .. } = pending;
+        let Pending { question, query, message, transport, octets_max, told, apart, .. } = pending;
         let shared = &self.shared;
         let found = match apart.map(|apart| *apart) {
             None => match shared.look_up_in_time(question.key, &query).await {
@@ -209,7 +210,7 @@ impl Pipeline {
             }
         };
         let limits = shared.policy.load().limits(transport, octets_max);
-        let call = Call { message: &message, transport, limits, started };
+        let call = Call { message: &message, transport, limits, started, from };
         out.clear();
         BENCH.with_borrow_mut(|bench| match found {
             Found::Outcome(Outcome::Answer(answer)) => {
@@ -299,6 +300,7 @@ struct Call<'a> {
     transport: Transport,
     limits: Limits,
     started: BootTime,
+    from: IpAddr,
 }
 
 impl Shared {
@@ -317,7 +319,8 @@ impl Shared {
         let policy = self.policy.load();
         let transport = client.transport;
         let limits = policy.limits(transport, u16::MAX);
-        let mut call = Call { message, transport, limits, started: now };
+        let from = client.addr.ip();
+        let mut call = Call { message, transport, limits, started: now, from };
         // A primary need not be a client.
         if is_notification(message) && self.heard(client, message, out) {
             self.count(&call, AnsweredBy::Daemon, out);
@@ -482,7 +485,9 @@ impl Shared {
     }
 
     fn refuse(&self, call: &Call<'_>, refusal: &Refusal, out: &mut Vec<u8>) -> Begun<Pending> {
-        refusal.write(call.message, call.limits.edns_size, out);
+        let asked = refusal.edns.and_then(|edns| edns.cookie);
+        let cookie = asked.and_then(|asked| self.cookie_for(&asked, call.from));
+        refusal.write(call.message, call.limits.edns_size, cookie.as_ref(), out);
         self.observe(call, AnsweredBy::Daemon, Rcode::from_wire(refusal.rcode));
         Begun::Reply
     }

@@ -246,7 +246,24 @@ fn acl(r: &mut Reader<'_>, spec: &spec::Acl) -> Acl {
 
 fn cookies(r: &mut Reader<'_>, spec: &spec::Cookies) -> Cookies {
     r.at_most("cookies.secrets", &spec.secrets, SECRETS_MAX);
-    let secrets = r.each_once("cookies.secrets", spec.secrets.get_ref(), values::cookie_secret);
+    let mut known: Vec<(usize, [u64; 2])> = Vec::new();
+    for (text, place) in spec.secrets.get_ref().iter().zip(1..) {
+        let Some(secret) = r.value("cookies.secrets", text, values::cookie_secret) else {
+            continue;
+        };
+        match known.iter().find(|(_, other)| *other == secret) {
+            None => known.push((place, secret)),
+            // By its place: what is said here may stand in a log, and a secret must not.
+            Some((first, _)) => r.refuse(
+                text.span(),
+                format!(
+                    "`cookies.secrets`: number {place} is number {first} again; write it once \
+                     instead"
+                ),
+            ),
+        }
+    }
+    let secrets = known.into_iter().map(|(_, secret)| secret).collect();
     Cookies { enabled: spec.enabled, secrets }
 }
 

@@ -1,5 +1,6 @@
 //! Policy zones, between those who bring them and those who go by them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tracing::{error, warn};
@@ -7,14 +8,38 @@ use tracing::{error, warn};
 use super::{Joined, listening, meaning};
 use crate::cache;
 use crate::config::{Config, ConfigError, RpzFrom};
+use crate::kernel::driver::TellError;
 use crate::metrics::Metrics;
 use crate::pipeline::Policy;
+use crate::policy::Rpz;
 use crate::policy::rpz::{Feeds, Shelf};
 
 impl Joined {
     /// A digest of the policy of now.
     pub(super) fn fingerprint(&self) -> u64 {
         meaning::fingerprint(&self.pipeline.policy(), self.feeds.lock().rpz().1)
+    }
+
+    /// Tells the kernel, if there is one, what it is to go by.
+    pub(super) fn tell_kernel(
+        &self,
+        config: &Config,
+        policy: &Policy,
+        feeds: (&Rpz, u64),
+        listen: Vec<SocketAddr>,
+    ) -> Result<(), TellError> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        let cookies = self.drawn.lock().hold(&config.cookies);
+        let wanted = meaning::fast_path(config, policy, feeds, listen, cookies);
+        kernel.tell(&wanted, &self.snapshot.borrow())
+    }
+
+    /// Where the kernel does not know of a new policy, it is to answer by none.
+    pub(super) fn end_lease_untold(&self, told: Result<(), TellError>) {
+        if let (Err(error), Some(kernel)) = (told, &self.kernel) {
+            error!(%error, "the kernel path passes everything until it can be told");
+            kernel.end_lease();
+        }
     }
 
     /// Takes up what policy zones say now: the kernel first, so that it answers by no rule of
@@ -24,17 +49,9 @@ impl Joined {
         let config = self.config.load_full();
         let snapshot = self.snapshot.borrow().clone();
         let (rpz, content) = self.feeds.lock().rpz();
-        if let Some(kernel) = &self.kernel {
-            let listen = listening(&config, &snapshot).plain;
-            let feeds = (&rpz, content);
-            let cookies = self.drawn.lock().hold(&config.cookies);
-            let policy = self.pipeline.policy();
-            let wanted = meaning::fast_path(&config, &policy, feeds, listen, cookies);
-            if let Err(error) = kernel.tell(&wanted, &snapshot) {
-                error!(%error, "the kernel path passes everything until it can be told");
-                kernel.end_lease();
-            }
-        }
+        let listen = listening(&config, &snapshot).plain;
+        let told = self.tell_kernel(&config, &self.pipeline.policy(), (&rpz, content), listen);
+        self.end_lease_untold(told);
         self.pipeline.take_rpz(Arc::new(rpz));
     }
 }

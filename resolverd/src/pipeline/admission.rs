@@ -1,14 +1,16 @@
 //! Who has proven where he is, and who asks too much: what the kernel program judges before its
 //! lookup, judged for what it passes.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
-use resolverd_common::cookie::CLIENT_LEN;
+use resolverd_common::cookie::{CLIENT_LEN, Cookie, SERVER_LEN};
 use resolverd_common::counters::Cookies;
 use resolverd_common::question::Question;
 use resolverd_common::settings::address_words;
 
 use super::bench::Bench;
+use super::refusal::{COOKIE_LEN, CookieData};
 use super::{Call, Client, Policy, Shared, Transport};
 use crate::clock::wall_now;
 use crate::metrics::Limited;
@@ -28,9 +30,8 @@ impl Shared {
             return false;
         }
         let alone = cookie.len == CLIENT_LEN;
-        let wall = wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let address = address_words(client.addr.ip().to_canonical());
-        let valid = cookie.answer(secrets, wall.as_secs() as u32, &address);
+        let valid = cookie.answer(secrets, wall_secs(), &address);
         let kind = match (valid, alone) {
             (true, _) => Cookies::Valid,
             (false, true) => Cookies::Client,
@@ -38,6 +39,25 @@ impl Shared {
         };
         self.metrics.policy_cookies(kind).inc();
         valid
+    }
+
+    /// The cookie that goes with an answer of no records. None: there was none, or cookies are off.
+    pub(super) fn cookie_for(&self, asked: &CookieData, from: IpAddr) -> Option<[u8; COOKIE_LEN]> {
+        let secrets = self.cookies.load();
+        let secrets = secrets.as_deref()?;
+        let (client, server) = asked.data().split_first_chunk()?;
+        let words = <[u8; SERVER_LEN]>::try_from(server).ok();
+        let words = words.unwrap_or_default();
+        let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| words[at + i]));
+        let mut cookie = Cookie {
+            len: asked.data().len(),
+            client: u64::from_ne_bytes(*client),
+            server: [word(0), word(8)],
+        };
+        cookie.answer(secrets, wall_secs(), &address_words(from.to_canonical()));
+        let Cookie { client, server: [first, second], .. } = cookie;
+        let words = [client, first, second].map(u64::to_ne_bytes);
+        words.as_flattened().try_into().ok()
     }
 
     /// Whether the client asks too much. Bounds its answer.
@@ -74,4 +94,9 @@ impl Shared {
             self.metrics.policy_amplified.inc();
         }
     }
+}
+
+/// Modulo 2^32 (RFC 9018 section 4.3).
+fn wall_secs() -> u32 {
+    wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as u32
 }

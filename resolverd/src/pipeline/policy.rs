@@ -154,7 +154,7 @@ impl Shared {
     ) -> Begun<Pending> {
         let question = bench.question;
         let message = call.message[..HEADER_LEN + question_len(question.name_len)].into();
-        let Call { transport, started, .. } = *call;
+        let Call { transport, started, from, .. } = *call;
         let octets_max = call.limits.message_max;
         let apart = apart.map(Box::new);
         let told = None;
@@ -165,6 +165,7 @@ impl Shared {
             transport,
             octets_max,
             started,
+            from,
             told,
             apart,
         })

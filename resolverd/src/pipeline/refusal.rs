@@ -2,6 +2,7 @@
 //!
 //! Pure. Header, the question where it could be read, our OPT where the query had one.
 
+use resolverd_common::cookie::{CLIENT_LEN, OPTION_LEN, SERVER_LEN};
 use resolverd_common::question::{HEADER_LEN, OPT_LEN};
 
 use crate::dns::records::{self, Record};
@@ -56,6 +57,11 @@ impl CookieData {
     }
 }
 
+/// Octets of a whole cookie of ours.
+pub const COOKIE_LEN: usize = CLIENT_LEN + SERVER_LEN;
+/// Octets of an extended error without text, as an option.
+const EDE_LEN: usize = 6;
+
 /// Octets of the longest cookie: 8 of the client's and 32 of the server's.
 pub const COOKIE_MAX: usize = 40;
 
@@ -89,8 +95,15 @@ impl Refusal {
         Self { badkey: None, ..self.clone() }
     }
 
-    /// Writes the answer to `message`, which has at least a header, with `edns_size` as our own.
-    pub fn write(&self, message: &[u8], edns_size: u16, out: &mut Vec<u8>) {
+    /// Writes the answer to `message`, which has at least a header, with `edns_size` as our own and
+    /// the cookie of who asks, if he is to have one.
+    pub fn write(
+        &self,
+        message: &[u8],
+        edns_size: u16,
+        cookie: Option<&[u8; COOKIE_LEN]>,
+        out: &mut Vec<u8>,
+    ) {
         out.clear();
         let high = (self.rcode >> 4) as u8;
         let opt = self.edns.is_some() || high != 0;
@@ -107,12 +120,18 @@ impl Refusal {
             let [s, t] = edns_size.to_be_bytes();
             let dnssec_ok = u8::from(self.edns.is_some_and(|edns| edns.dnssec_ok)) << 7;
             out.extend_from_slice(&[0, 0, 41, s, t, high, 0, dnssec_ok, 0]);
-            match self.ede {
-                None => out.extend_from_slice(&[0, 0]),
-                Some(code) => {
-                    let [c, d] = code.to_be_bytes();
-                    out.extend_from_slice(&[0, 6, 0, 15, 0, 2, c, d]);
-                }
+            let ede_len = if self.ede.is_some() { EDE_LEN } else { 0 };
+            let cookie_len = if cookie.is_some() { OPTION_LEN } else { 0 };
+            // Some thirty octets.
+            out.extend_from_slice(&[0, (ede_len + cookie_len) as u8]);
+            if let Some(code) = self.ede {
+                let [c, d] = code.to_be_bytes();
+                out.extend_from_slice(&[0, 15, 0, 2, c, d]);
+            }
+            if let Some(cookie) = cookie {
+                // RFC 7873 section 5.2: whatever the RCODE.
+                out.extend_from_slice(&[0, 10, 0, COOKIE_LEN as u8]);
+                out.extend_from_slice(cookie);
             }
         }
         if let Some(badkey) = badkey {
@@ -166,4 +185,4 @@ const BADKEY: u16 = 17;
 /// What every client takes over UDP (RFC 1035 section 2.3.4).
 const PLAIN_OCTETS_MAX: usize = 512;
 
-const _: () = assert!(HEADER_LEN + 255 + 4 + OPT_LEN + 6 <= PLAIN_OCTETS_MAX);
+const _: () = assert!(HEADER_LEN + 255 + 4 + OPT_LEN + EDE_LEN + OPTION_LEN <= PLAIN_OCTETS_MAX);

@@ -4,6 +4,8 @@
 //! without EDNS, octets behind a truncated answer, DO unasked or not copied, class IN for other
 //! classes, answers to answers, zone transfers.
 
+use resolverd_common::counters::Cookies;
+
 use super::super::*;
 use super::always::check;
 use super::house::EDNS_SIZE;
@@ -81,6 +83,46 @@ fn option(code: u16, data: &[u8]) -> Vec<u8> {
     option.extend_from_slice(&(data.len() as u16).to_be_bytes());
     option.extend_from_slice(data);
     option
+}
+
+/// The data of the COOKIE option in the last record of a reply.
+fn cookie_in(reply: &[u8]) -> Option<&[u8]> {
+    let at = reply.windows(4).rposition(|four| four == [0, 10, 0, 24])?;
+    reply.get(at + 4..)
+}
+
+#[tokio::test]
+async fn who_is_refused_has_a_cookie_as_well_and_it_is_good_the_next_time() {
+    let house = House::new();
+    let www = || q("www.home.test", A);
+    let secrets = Secrets { current: [1, 2], other: [1, 2] };
+    let asked = option(10, &[7; 8]);
+    let refused = [
+        ("FORMERR", "127.0.0.1", 1, edns(edns(www(), 1232, 0, 0, &asked), 1232, 0, 0, &[])),
+        ("NOTIMP", "127.0.0.1", 4, flags(edns(www(), 1232, 0, 0, &asked), 2 << 11)),
+        ("BADVERS", "127.0.0.1", 0, edns(www(), 1232, 1, 0, &asked)),
+        ("REFUSED", "10.0.0.1", 5, edns(www(), 1232, 0, 0, &asked)),
+    ];
+    for (what, client, rcode, message) in refused {
+        house.pipeline.set_cookies(None);
+        let Seen::Reply(reply) = house.ask_from(client, Transport::Udp, &message).await else {
+            panic!("{what}: no reply")
+        };
+        assert_eq!((reply[3] & 0x0f, cookie_in(&reply)), (rcode, None), "{what}, cookies off");
+        house.pipeline.set_cookies(Some(secrets));
+        let Seen::Reply(reply) = house.ask_from(client, Transport::Udp, &message).await else {
+            panic!("{what}: no reply")
+        };
+        let cookie = cookie_in(&reply).unwrap_or_else(|| panic!("{what}: no cookie"));
+        assert_eq!((reply[3] & 0x0f, cookie.len(), &cookie[..8]), (rcode, 24, &[7; 8][..]));
+        let again = edns(www(), 1232, 0, 0, &option(10, cookie));
+        let valid = || house.metrics.policy_cookies(Cookies::Valid).get();
+        let before = valid();
+        house.ask_from(client, Transport::Udp, &again).await;
+        // Who may not ask is turned away before.
+        let known = u64::from(what != "REFUSED");
+        assert_eq!(valid() - before, known, "{what}: who may ask is known by it");
+    }
 }
 
 fn class(message: Vec<u8>, class: u16) -> Vec<u8> {
