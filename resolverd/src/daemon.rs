@@ -19,8 +19,10 @@ mod discovery;
 mod dump;
 mod feeds;
 mod files;
+mod kernel_path;
 mod meaning;
 mod operator;
+mod reloading;
 mod roots;
 mod secrets;
 mod shelf;
@@ -28,31 +30,28 @@ mod shelf;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use resolverd_common::event::PREFETCH;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info, level_filters::LevelFilter, warn};
+use tracing::{info, level_filters::LevelFilter, warn};
 
+use crate::cache::Cache;
 use crate::cache::driver::Shelf;
-use crate::cache::{Cache, Scope};
-use crate::clock::{self, BootTime, boot_now, wall_now};
-use crate::config::{Clock, Config, ConfigError, Listen, LogFormat, LogLevel, reload};
+use crate::clock::{self, boot_now, wall_now};
+use crate::config::{Clock, Config, ConfigError, Listen, LogFormat, LogLevel};
 use crate::control::reports::DetachReport;
 use crate::control::{api, exporter, notify, socket};
-use crate::dns::Query;
-use crate::kernel::driver::{Kernel, RENEW_EVERY};
+use crate::kernel::driver::Kernel;
 use crate::kernel::netlink::{Snapshot, Watcher};
-use crate::kernel::object::Unavailable;
-use crate::kernel::{FastPath, Memory, driver, events};
+use crate::kernel::{FastPath, driver};
 use crate::log::{self, Log};
-use crate::metrics::{Build, Metrics, ReloadResult};
+use crate::metrics::{Build, Metrics};
 use crate::pipeline::Pipeline;
 use crate::policy::rpz::Feeds;
 use crate::resolver::{Heard, Resolver};
@@ -60,6 +59,7 @@ use crate::server::addresses::{Interfaces, expand};
 use crate::server::{Certificate, Listening, Server};
 use crate::tap::{Exchanged, Tap};
 use anchors::{Follower, configured};
+use kernel_path::{attach, follow_events, keep_lease, open_kernel};
 use secrets::Drawn;
 
 /// The state of things is looked at so often: resolv.conf, flushes to forget.
@@ -326,204 +326,7 @@ impl Eyes {
     }
 }
 
-type Opened = (
-    Option<Arc<Kernel>>,
-    Option<aya::maps::RingBuf<aya::maps::MapData>>,
-    Arc<dyn FastPath>,
-    Option<String>,
-);
-
-/// The kernel path, or plain memory in its place and the reason.
-fn open_kernel(config: &Config) -> Opened {
-    match Kernel::open(&config.kernel) {
-        Ok((kernel, events)) => {
-            let kernel = Arc::new(kernel);
-            if kernel.is_taken_over() {
-                info!("maps of an earlier daemon taken over");
-            }
-            let fast: Arc<dyn FastPath> = Arc::clone(kernel.maps()) as _;
-            (Some(kernel), Some(events), fast, None)
-        }
-        Err(reason) => {
-            match &reason {
-                Unavailable::Off => info!(%reason, "no kernel path: served from user space"),
-                _ => warn!(%reason, "no kernel path: served from user space"),
-            }
-            let secret = std::array::from_fn(|_| rand::random());
-            (None, None, Arc::new(Memory::new(secret)), Some(reason.to_string()))
-        }
-    }
-}
-
-/// Renews the lease for as long as the runtime lives: a daemon that hangs lets it run out.
-async fn keep_lease(kernel: Arc<Kernel>) {
-    let mut tick = tokio::time::interval(RENEW_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        kernel.renew();
-    }
-}
-
-/// Loads and attaches the programs, beside the serving.
-async fn attach(joined: Arc<Joined>, kernel: Arc<Kernel>) {
-    let snapshot = joined.snapshot.borrow().clone();
-    let attached = tokio::task::spawn_blocking(move || kernel.attach(&snapshot)).await;
-    match attached {
-        Ok(Ok(())) => {}
-        Ok(Err(reason)) => {
-            warn!(%reason, "no kernel path: served from user space");
-            *joined.kernel_problem.lock() = Some(reason.to_string());
-        }
-        Err(panic) => error!(%panic, "attaching the kernel path failed"),
-    }
-    joined.note_kernel();
-    // Interfaces that came while the verifier worked.
-    joined.follow_interfaces().await;
-}
-
-async fn follow_events(joined: Arc<Joined>, ring: aya::maps::RingBuf<aya::maps::MapData>) {
-    let samples = joined.metrics.kernel_events("sample");
-    let prefetches = joined.metrics.kernel_events("prefetch");
-    let followed = events::follow(ring, |event| {
-        let query = Query::of(event.meta, &event.name);
-        if event.kind == PREFETCH {
-            prefetches.inc();
-            query.iter().for_each(|query| joined.pipeline.on_prefetch(query));
-        } else {
-            samples.inc();
-            if joined.tap.hears_answers() {
-                let ago = boot_now().saturating_since(BootTime(event.at));
-                joined.tap.kernel_hit(event, wall_now() - ago);
-            }
-            query.iter().for_each(|query| joined.pipeline.on_sample(query));
-        }
-    })
-    .await;
-    if let Err(error) = followed {
-        warn!(%error, "events of the kernel path are not read: no prefetch for its hits");
-    }
-}
-
 impl Joined {
-    /// Reads the file again and takes it up, all or nothing.
-    async fn reload(&self) -> Result<reload::Changes, ConfigError> {
-        let _alone = self.changing.lock().await;
-        notify::reloading();
-        // Whatever becomes of the configuration: its file was moved away.
-        self.tap.reopen();
-        // Large files are read: what else this thread of the runtime had to do is for others.
-        let done = tokio::task::block_in_place(|| {
-            Config::load(self.file.as_deref()).and_then(|config| self.take_up(config))
-        });
-        let result = match &done {
-            Ok(changes) if changes.is_empty() => {
-                info!("configuration read again: nothing changed");
-                ReloadResult::Unchanged
-            }
-            Ok(changes) => {
-                info!(
-                    applied = %changes.applied.join(" "),
-                    needs_restart = %changes.needs_restart.join(" "),
-                    "configuration read again"
-                );
-                ReloadResult::Applied
-            }
-            Err(error) => {
-                error!(%error, "configuration refused: the old one goes on");
-                ReloadResult::Refused
-            }
-        };
-        self.metrics.config_reloads(result).inc();
-        notify::ready("serving");
-        done
-    }
-
-    fn take_up(&self, config: Config) -> Result<reload::Changes, ConfigError> {
-        let old = self.config.load_full();
-        let mut changes = reload::changes(&old, &config);
-        // All that can be refused first.
-        let certificate = certificate::load(&config)?;
-        // Another one may be in the same file.
-        let renewed = *self.certificate.lock() != certificate;
-        if renewed && !changes.applied.contains(&"server.tls-cert") {
-            changes.applied.push("server.tls-cert");
-        }
-        let files = files::read(&config)?;
-        let policy = meaning::policy(&config, &files)?;
-        meaning::root_hints(&config)?;
-        configured::policy(&config)?;
-        roots::look(&config)?;
-        if files.digest != self.files_digest.swap(files.digest, Ordering::Relaxed)
-            && !changes.applied.contains(&HOSTS_FILES)
-        {
-            changes.applied.push(HOSTS_FILES);
-        }
-        let old_feeds = Arc::clone(&*self.feeds.lock());
-        let mut feeds = feeds::load(
-            &config,
-            &policy,
-            Some(&old_feeds),
-            feeds::shelf(&config).as_ref(),
-            &self.metrics,
-        )?;
-        let (rpz, content) = feeds.rpz();
-        let old_content = old_feeds.rpz().1;
-        if content != old_content && !changes.applied.contains(&RPZ) {
-            changes.applied.push(RPZ);
-        }
-        let anchors_read = self.anchors.read(&config, &self.metrics);
-        if anchors_read && !changes.applied.contains(&RFC5011) {
-            // Its state was put back.
-            changes.applied.push(RFC5011);
-        }
-        if changes.is_empty() {
-            *self.loaded_at.lock() = wall_now();
-            return Ok(changes);
-        }
-        let snapshot = self.snapshot.borrow().clone();
-        let listening = listening(&config, &snapshot);
-        let listen = listening.plain.clone();
-        // Before the doors at which it is shown.
-        self.server.present(certificate.as_ref());
-        if let Err(error) = self.server.relisten(listening) {
-            self.server.present(self.certificate.lock().as_ref());
-            let problem = config.problem(Default::default(), error.to_string());
-            return Err(ConfigError::refused(vec![problem]));
-        }
-        self.server.believe(config.server.proxy_protocol_from.clone());
-        certificate::note(&config, certificate.as_ref(), &self.metrics);
-        *self.certificate.lock() = certificate;
-        // The epoch is raised before the new policy answers its first query.
-        let told = self.tell_kernel(&config, &policy, (&rpz, content), listen.clone());
-        self.end_lease_untold(told);
-        self.pipeline.set_cookies(self.drawn.lock().hold(&config.cookies));
-        feeds.start(&self.feeds_changed);
-        let feeds = Arc::new(feeds);
-        self.pipeline.take_feeds(Arc::clone(&feeds));
-        *self.feeds.lock() = feeds;
-        let same = policy.digest == self.pipeline.policy().digest && content == old_content;
-        self.pipeline.reconfigure(policy);
-        if same {
-            self.pipeline.keep_rpz(Arc::new(rpz));
-        } else {
-            self.pipeline.take_rpz(Arc::new(rpz));
-        }
-        self.pipeline.cache().reconfigure(meaning::cache(&config));
-        self.resolver.reconfigure(self.resolver_settings(&config, &listen));
-        if old.dnssec != config.dnssec || anchors_read {
-            // What was secure may not be any more, and what was bogus may be meant.
-            self.pipeline.flush(&Scope::All);
-        }
-        self.resolver.look_for_loops();
-        log::set_client_prefix(meaning::client_prefix(&config));
-        self.tap.reconfigure(meaning::tap(&config, &host_name()));
-        self.log.set_level(level(&config));
-        self.config.store(Arc::new(config));
-        *self.loaded_at.lock() = wall_now();
-        Ok(changes)
-    }
-
     /// Takes up what the machine has now: addresses to listen on, interfaces to attach to.
     async fn follow_interfaces(&self) {
         let _alone = self.changing.lock().await;

@@ -15,7 +15,9 @@ mod bench;
 mod chase;
 mod driver;
 pub mod explain;
+mod flushing;
 mod keeping;
+mod odd;
 pub mod policy;
 mod refusal;
 mod reply;
@@ -34,23 +36,23 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use resolverd_common::cookie::Secrets;
 use resolverd_common::entry::Head;
 use resolverd_common::key::{self, Key, NAME_WORDS};
-use resolverd_common::question::{HEADER_LEN, NameWords, Question};
+use resolverd_common::question::{NameWords, Question};
 use resolverd_common::reply::Limits;
-use tracing::{debug, warn};
+use tracing::debug;
 use zerocopy::IntoBytes;
 
-use crate::cache::{Cache, Held, Hit, Scope};
+use crate::cache::{Cache, Held, Hit};
 use crate::clock::{BootTime, boot_now};
-use crate::dns::records::{self, Record};
 use crate::dns::{Answer, Query, Source, rcode};
 use crate::kernel::FastPath;
-use crate::metrics::{AnsweredBy, Dropped, FlushScope, Metrics, PolicyRule, Rcode, StaleCause};
+use crate::metrics::{AnsweredBy, Metrics, PolicyRule, Rcode, StaleCause};
 use crate::policy::limits::{Judged, Limiter};
 use crate::policy::rpz::Feeds;
 use crate::policy::{Admission, Rpz, Rules, Said, Verdict};
-use crate::resolver::{Flushed, Resolver};
+use crate::resolver::Resolver;
 use crate::tap::Tap;
 
+use admission::{is_no_query, is_notification, not_served};
 use bench::{BENCH, Bench};
 use chase::Noted;
 use driver::Background;
@@ -59,7 +61,7 @@ use refusal::Refusal;
 use reply::Words;
 use stale::Found;
 use under_way::{Began, UnderWay};
-use whole::{Ask, Plain};
+use whole::Ask;
 
 /// Who asks, and how.
 #[derive(Clone, Copy, Debug)]
@@ -235,37 +237,6 @@ impl Pipeline {
         self.shared.cookies.store(secrets.map(Arc::new));
     }
 
-    /// Forgets answers, in the daemon and in the kernel. True: too many flushes to remember one
-    /// by one, so that everything went.
-    pub fn flush(&self, scope: &Scope) -> bool {
-        let Shared { cache, fast, resolver, metrics, .. } = &*self.shared;
-        // Before all else: an answer that is believed from after the flush was asked for after
-        // this.
-        resolver.flushed(&flushed(scope));
-        // First here, then in the kernel: what it passes on finds the entry judged already.
-        // The round that ends this has those published again that were judged between.
-        let overflow = cache.flush(scope, || boot_now().0);
-        if overflow || *scope == Scope::All {
-            fast.raise_epoch();
-        } else {
-            fast.raise_barrier();
-        }
-        cache.next_round();
-        metrics.cache_flushes(flush_scope(scope)).inc();
-        if overflow {
-            metrics.cache_flushes(FlushScope::Overflow).inc();
-            warn!("more flushes than are remembered one by one: all answers were forgotten");
-        }
-        overflow
-    }
-
-    /// Gives back the memory of flushed answers and counts them, and forgets of expired ones that
-    /// the kernel had them. Takes time: some 100 ns for each answer in the cache.
-    #[must_use]
-    pub fn sweep_flushed(&self) -> u64 {
-        self.shared.cache.sweep(boot_now().0)
-    }
-
     /// The kernel answered this: one report in so many answers.
     pub fn on_sample(&self, query: &Query) {
         let (key, meta, name) = self.shared.key(query);
@@ -404,47 +375,6 @@ impl Shared {
         }
     }
 
-    /// Answers what is no plain question for data: everything there is, or nothing but what we
-    /// have ourselves.
-    fn answer_odd(
-        &self,
-        bench: &mut Bench,
-        call: &Call<'_>,
-        policy: &Policy,
-        plain: Plain,
-        out: &mut Vec<u8>,
-    ) -> Begun<Pending> {
-        let refuse = |out| self.refuse(call, &whole::glance(call.message), out);
-        let Some(query) = bench.query(plain.ask) else { return refuse(out) };
-        // RFC 8482 section 4.2 where we recurse; without RD only what is ours.
-        let recurses = plain.recursion_desired;
-        let said = match recurses {
-            true => self.decide(policy, &self.rpz.load(), &query, Noted::No),
-            false => policy.rules.local(&query).map(|ruling| ruling.said),
-        };
-        let answer = match said {
-            Some(Said::Answer(answer)) => Some(answer),
-            Some(Said::Drop) => return self.drop_it(),
-            Some(Said::Truncate) if !call.limits.stream => return self.truncate(call, out),
-            // As far as it is known here.
-            Some(Said::Alias(alias)) => alias.alone(&query.name).ok(),
-            Some(Said::Truncate) | None => None,
-        };
-        let answer = answer.or_else(|| recurses.then(|| minimal_any(&query)));
-        let Some(answer) = answer else {
-            let refusal = whole::glance(call.message).with(rcode::REFUSED);
-            return self.refuse(call, &refusal, out);
-        };
-        let question = bench.question;
-        self.say(bench, call, &question, &query, &answer, out);
-        // RD is copied (RFC 1035 section 4.1.1).
-        if let Some(octet) = out.get_mut(2) {
-            *octet &= call.message[2] | !0x01;
-        }
-        self.count(call, answered_by(&answer.source), out);
-        Begun::Reply
-    }
-
     fn find(&self, bench: &Bench, now: u64) -> Option<Hit> {
         let Question { key, meta, .. } = bench.question;
         // An entry from before a change of policy is held against the new one, once.
@@ -546,47 +476,6 @@ impl Transport {
     }
 }
 
-/// Why octets are nothing to answer at all.
-fn is_no_query(message: &[u8]) -> Option<Dropped> {
-    if message.len() < HEADER_LEN {
-        Some(Dropped::Short)
-    } else {
-        // QR: who answers answers can be made to talk to himself.
-        (message[2] & 0x80 != 0).then_some(Dropped::Response)
-    }
-}
-
-/// Whether a message says that there is something new in a zone (RFC 1996).
-fn is_notification(message: &[u8]) -> bool {
-    message[2] & 0x78 == NOTIFY << 3
-}
-
-/// For clients that the access list keeps out.
-fn not_served(message: &[u8]) -> Refusal {
-    let refusal = whole::glance(message).with(rcode::REFUSED);
-    Refusal { ede: Some(EDE_PROHIBITED), recursion_available: false, ..refusal }
-}
-
-/// RFC 8482 section 4.2: an answer to "everything" that says nothing, and may be kept.
-fn minimal_any(query: &Query) -> Answer {
-    let record = Record {
-        owner: query.name.clone(),
-        rtype: HINFO,
-        class: key::CLASS_IN,
-        ttl: ANY_TTL_SECS,
-        rdata: b"\x07RFC8482\x00".to_vec(),
-    };
-    let Ok(body) = records::compose(&query.name, [&[record], &[], &[]]) else {
-        return Answer::empty(rcode::NOTIMP, Duration::ZERO, None);
-    };
-    Answer {
-        counts: body.counts,
-        body: body.octets,
-        ttl_offsets: body.ttl_offsets,
-        ..Answer::empty(rcode::NOERROR, Duration::ZERO, None)
-    }
-}
-
 const fn answered_by(source: &Source) -> AnsweredBy {
     match source {
         Source::Local(_) | Source::Rpz(_) => AnsweredBy::Local,
@@ -594,31 +483,6 @@ const fn answered_by(source: &Source) -> AnsweredBy {
         Source::Daemon => AnsweredBy::Daemon,
     }
 }
-
-const fn flush_scope(scope: &Scope) -> FlushScope {
-    match scope {
-        Scope::Name(_) => FlushScope::Name,
-        Scope::Zone(_) => FlushScope::Zone,
-        Scope::All => FlushScope::All,
-    }
-}
-
-fn flushed(scope: &Scope) -> Flushed {
-    match scope {
-        Scope::Name(name) => Flushed::Name(name.clone()),
-        Scope::Zone(zone) => Flushed::Zone(zone.clone()),
-        Scope::All => Flushed::All,
-    }
-}
-
-const NOTIFY: u8 = 4;
-const HINFO: u16 = 13;
-
-/// How long who asked for everything may believe that there is nothing to see.
-const ANY_TTL_SECS: u32 = 3_600;
-
-/// RFC 8914 section 4.19.
-const EDE_PROHIBITED: u16 = 18;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 //! Rooms of one floor don't know each other, nor most of the configuration; here each gets its
 //! part, in its own words.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+mod digests;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use resolverd_common::cookie::Secrets;
 use resolverd_common::limits::RateLimits;
 use resolverd_common::settings::Source;
 use resolverd_common::time::SECOND;
+
+use digests::of_upstreams;
+pub use digests::{fingerprint, in_answers};
 
 use super::anchors::configured;
 use super::files::Files;
@@ -444,168 +448,7 @@ pub fn fast_path(
     }
 }
 
-/// A digest of all policy that is in answers, that of feeds included. Never zero, which is what
-/// new maps hold.
-#[must_use]
-pub fn fingerprint(policy: &Policy, content: u64) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (policy.digest, content).hash(&mut hasher);
-    hasher.finish().max(1)
-}
-
-/// A digest of all that is policy in an answer: entries made under another one are stale.
-#[must_use]
-pub fn in_answers(config: &Config, files: &Files) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for zone in &config.zones {
-        (&zone.name, zone.kind.as_str(), &zone.views).hash(&mut hasher);
-        for record in &zone.records {
-            record.text.hash(&mut hasher);
-        }
-    }
-    if let Some(zone) = super::discovery::zone(config) {
-        zone.records.hash(&mut hasher);
-    }
-    for rpz in &config.rpz {
-        (&rpz.zone, &rpz.policy, rpz.reason, &rpz.views).hash(&mut hasher);
-    }
-    for view in &config.views {
-        // Their numbers are in the entries.
-        view.name.hash(&mut hasher);
-    }
-    let asked = config.upstreams.iter().flat_map(|upstream| &upstream.zones);
-    let asked = asked.chain(config.delegated.iter().map(|zone| &zone.name));
-    let builtin = config.resolve.builtin_zones.then(|| asked.collect::<Vec<_>>());
-    (builtin, files.digest, of_upstreams(config)).hash(&mut hasher);
-    let cache = &config.cache;
-    (cache.ttl_min, cache.ttl_max, cache.negative_ttl_max).hash(&mut hasher);
-    // Other anchors make other verdicts of the same answers.
-    let dnssec = &config.dnssec;
-    (dnssec.validate as u8, dnssec.now, &dnssec.negative_trust_anchors).hash(&mut hasher);
-    for file in &dnssec.trust_anchor_files {
-        file.text.hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-/// A digest of what answers of upstreams are made into.
-fn of_upstreams(config: &Config) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let resolve = &config.resolve;
-    (&resolve.private_addresses, &resolve.private_domains).hash(&mut hasher);
-    if let Some(dns64) = &config.dns64 {
-        (dns64.prefix, &dns64.exclude, &dns64.exclude_a).hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
 const DNS_PORT: u16 = 53;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(text: &str) -> Config {
-        Config::parse(text, "test.toml").unwrap()
-    }
-
-    const ONE: &str = r#"
-        [[zone]]
-        name = "a.test."
-        kind = "static"
-        records = ["www A 192.0.2.1"]
-    "#;
-    const TWO: &str = r#"
-        [[zone]]
-        name = "a.test."
-        kind = "static"
-        records = ["www A 192.0.2.2"]
-    "#;
-
-    #[test]
-    fn a_changed_record_changes_the_fingerprint_and_a_moved_one_does_not() {
-        let digest = |text: &str| in_answers(&config(text), &Files::default());
-        assert_ne!(digest(ONE), digest(TWO));
-        assert_eq!(digest(ONE), digest(&format!("\n\n{ONE}")));
-        let view = "[[view]]\nname = \"v\"\nclients = [\"10.0.0.0/8\"]\n";
-        assert_ne!(digest(ONE), digest(&format!("{ONE}\n{view}")));
-        assert_ne!(digest(ONE), digest(&format!("{ONE}\n[dns64]\nprefix = \"64:ff9b::/96\"\n")));
-        let changed = Files { digest: 1, ..Files::default() };
-        assert_ne!(digest(ONE), in_answers(&config(ONE), &changed));
-    }
-
-    #[test]
-    fn a_bad_record_is_told_with_its_place() {
-        let records = "records = [\n  \"www A 192.0.2.1\",\n  \"www A not-an-address\",\n]\n";
-        let bad = config(&format!("[[zone]]\nname = \"a.test.\"\nkind = \"static\"\n{records}"));
-        let text = policy(&bad, &Files::default()).err().unwrap().to_string();
-        assert!(text.starts_with("test.toml:6:"), "{text}");
-    }
-
-    #[test]
-    fn nobody_is_told_of_queries_until_the_file_says_so() {
-        let off = tap(&config(""), "host");
-        assert!(off.query_log.is_none() && off.dnstap.is_none());
-        let text = "[kernel]\nevent-sampling = 100\n[log]\nqueries = \"sampled\"\n\
-                    [dnstap]\nsocket = \"/run/x\"\nversion = \"off\"\n";
-        let on = tap(&config(text), "host");
-        assert_eq!(on.kernel_sample, 128, "as the program rounds it");
-        assert_eq!(on.query_log.map(|log| (log.sample, log.file)), Some((64, None)));
-        let dnstap = on.dnstap.unwrap();
-        assert_eq!((dnstap.identity.as_deref(), dnstap.version), (Some("host"), None));
-        let all = tap(&config("[log]\nqueries = \"all\"\n"), "host");
-        assert_eq!(all.query_log.map(|log| log.sample), Some(1));
-    }
-
-    #[test]
-    fn an_open_access_list_is_warned_of_with_what_bounds_it() {
-        assert_eq!(open_to_the_world(&config("")), None);
-        assert_eq!(open_to_the_world(&config("acl.allow = [\"10.0.0.0/8\"]")), None);
-        let text = open_to_the_world(&config("acl.allow = [\"0.0.0.0/0\"]")).unwrap();
-        assert!(text.contains("(0.0.0.0/0)") && text.contains("no limit of answers"), "{text}");
-        let limited = "acl.allow = [\"2000::/3\"]\n[rate-limit]\nresponses-per-second = 20\n";
-        let text = open_to_the_world(&config(limited)).unwrap();
-        assert!(text.contains("20 answers a second"), "{text}");
-    }
-
-    #[test]
-    fn the_limits_are_told_in_the_words_of_the_contract() {
-        let limits = limits(&config("[rate-limit]\nresponses-per-second = 4\nburst = 3\n"));
-        assert_eq!(limits.interval, SECOND / 4);
-        assert_eq!(limits.burst, 3 * SECOND);
-        assert_eq!((limits.prefix_v4, limits.prefix_v6, limits.slip), (24, 56, 2));
-    }
-
-    #[test]
-    fn the_systems_resolvers_are_asked_unless_the_root_has_its_own() {
-        let system = ["192.0.2.53:53".parse().unwrap()];
-        assert_eq!(resolver(&config(""), &system).upstreams.len(), 1);
-        let own = config("[[upstream]]\nname = \"a\"\naddress = \"192.0.2.1\"\n");
-        assert_eq!(resolver(&own, &system).upstreams.len(), 1);
-        let recursion = resolver(&config("[resolve]\nmode = \"recurse\"\n"), &system);
-        assert!(recursion.upstreams.is_empty() && recursion.recursion.is_some());
-        let none = config(&format!("[resolve]\nupstream-from = \"none\"\n{ONE}"));
-        assert!(resolver(&none, &system).upstreams.is_empty());
-    }
-
-    #[test]
-    fn zones_with_servers_of_their_own_are_known_to_recursion() {
-        let config = config(
-            "[resolve]\nmode = \"recurse\"\nbackground-queries = false\n\
-             [[upstream]]\nname = \"a\"\naddress = \"192.0.2.1\"\nzones = [\"a.test.\"]\n\
-             [[zone]]\nname = \"b.test.\"\nmode = \"forward\"\nupstreams = [\"192.0.2.2\"]\n\
-             [[zone]]\nname = \"c.test.\"\nmode = \"stub\"\nupstreams = [\"192.0.2.3\"]\n",
-        );
-        let settings = resolver(&config, &[]);
-        let options = &settings.recursion.as_ref().unwrap().options;
-        let names = |names: &[&str]| -> Vec<Name> {
-            names.iter().map(|name| name.parse().unwrap()).collect()
-        };
-        assert_eq!(options.forwarded, names(&["b.test.", "a.test."]));
-        assert_eq!(options.stubs[0].zone, names(&["c.test."])[0]);
-        assert_eq!(options.hints.len(), 26);
-        assert!(!options.prime, "a question that no client waits for");
-        let asked: Vec<&str> = settings.upstreams.iter().map(|u| &*u.name).collect();
-        assert_eq!(asked, ["a", "b.test. 192.0.2.2:53"]);
-    }
-}
+mod tests;

@@ -6,14 +6,15 @@ use std::time::SystemTime;
 
 use resolverd_common::cookie::{CLIENT_LEN, Cookie, SERVER_LEN};
 use resolverd_common::counters::Cookies;
-use resolverd_common::question::Question;
+use resolverd_common::question::{HEADER_LEN, Question};
 use resolverd_common::settings::address_words;
 
 use super::bench::Bench;
-use super::refusal::{COOKIE_LEN, CookieData};
-use super::{Call, Client, Policy, Shared, Transport};
+use super::refusal::{COOKIE_LEN, CookieData, Refusal};
+use super::{Call, Client, Policy, Shared, Transport, whole};
 use crate::clock::wall_now;
-use crate::metrics::Limited;
+use crate::dns::rcode;
+use crate::metrics::{Dropped, Limited};
 use crate::policy::limits::Judged;
 
 impl Shared {
@@ -100,3 +101,28 @@ impl Shared {
 fn wall_secs() -> u32 {
     wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as u32
 }
+
+/// Why octets are nothing to answer at all.
+pub(super) fn is_no_query(message: &[u8]) -> Option<Dropped> {
+    if message.len() < HEADER_LEN {
+        Some(Dropped::Short)
+    } else {
+        // QR: who answers answers can be made to talk to himself.
+        (message[2] & 0x80 != 0).then_some(Dropped::Response)
+    }
+}
+
+/// Whether a message says that there is something new in a zone (RFC 1996).
+pub(super) fn is_notification(message: &[u8]) -> bool {
+    message[2] & 0x78 == NOTIFY << 3
+}
+
+/// For clients that the access list keeps out.
+pub(super) fn not_served(message: &[u8]) -> Refusal {
+    let refusal = whole::glance(message).with(rcode::REFUSED);
+    Refusal { ede: Some(EDE_PROHIBITED), recursion_available: false, ..refusal }
+}
+
+const NOTIFY: u8 = 4;
+/// RFC 8914 section 4.19.
+const EDE_PROHIBITED: u16 = 18;

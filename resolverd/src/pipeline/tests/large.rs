@@ -5,7 +5,9 @@ use std::time::Instant;
 use super::super::*;
 use super::house::{House, q};
 use crate::cache;
+use crate::cache::Scope;
 use crate::cache::kept::key_of;
+use crate::dns::records::{self, Record};
 
 const A: u16 = 1;
 

@@ -7,9 +7,11 @@ use resolverd_common::time::SECOND;
 use super::super::*;
 use super::house::{client_at, policy};
 use super::{House, Seen, q};
+use crate::cache::Scope;
 use crate::cache::{self, FLUSHES_MAX};
 use crate::dns::Name;
 use crate::metrics::SizeClass;
+use crate::metrics::{Dropped, FlushScope};
 
 const A: u16 = 1;
 

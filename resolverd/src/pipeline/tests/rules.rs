@@ -8,6 +8,8 @@ use super::house::{client_at, policy_of};
 use super::{House, Seen, q};
 use crate::config::{Override, Reason, ZoneKind};
 use crate::dns::Name;
+use crate::dns::records::Record;
+use crate::metrics::Dropped;
 use crate::policy::rpz::{self, text};
 use crate::policy::{Access, Acl, Dns64, Rebinding, ViewSpec, Way, ZoneSpec, rules};
 

@@ -8,6 +8,7 @@ use resolverd_common::time::SECOND;
 
 use super::super::*;
 use super::{House, Seen, q};
+use crate::cache::Scope;
 use crate::cache::{self, State};
 
 const A: u16 = 1;
