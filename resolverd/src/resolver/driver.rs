@@ -460,6 +460,9 @@ fn sort(trouble: Trouble, took: Duration) -> (Option<Report>, Outcome, Came) {
         Trouble::Link(Failure::Status(_) | Failure::Protocol(_)) => {
             return (Some(Report::Useless), Outcome::Failure, Came::Refused(None));
         }
+        Trouble::Link(Failure::Certificate(_)) => {
+            return (Some(Report::Unreachable), Outcome::Unreachable, Came::Distrusted);
+        }
         Trouble::Link(_) => {
             return (Some(Report::Unreachable), Outcome::Unreachable, Came::Unreachable);
         }

@@ -85,6 +85,8 @@ pub enum Came {
     Refused(Option<Ede>),
     /// The socket failed.
     Unreachable,
+    /// It did not prove to be who is meant, and was not asked.
+    Distrusted,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -111,6 +113,7 @@ enum Reason {
     Silence,
     Refusal,
     Network,
+    Distrust,
     /// In the words of an upstream.
     Told(u16, String),
 }
@@ -183,6 +186,7 @@ impl Machine {
                 self.lose(now, at, reason, out);
             }
             Came::Unreachable => self.lose(now, at, Reason::Network, out),
+            Came::Distrusted => self.lose(now, at, Reason::Distrust, out),
         }
     }
 
@@ -245,6 +249,7 @@ impl From<Reason> for Ede {
             Reason::Silence => (22, "no upstream answered in time"),
             Reason::Refusal => (22, "every upstream refused or failed"),
             Reason::Network => (23, "no upstream could be reached"),
+            Reason::Distrust => (23, "no upstream proved who it is"),
             Reason::Told(code, text) => return Self { code, text },
         };
         Self { code, text: text.to_owned() }

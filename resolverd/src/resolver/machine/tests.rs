@@ -123,6 +123,15 @@ fn the_transition_table() {
         ],
     );
     table(
+        "none proves who it is: that tells more than that none is reached",
+        two,
+        &[
+            (Start, asked),
+            (I(0, Came::Distrusted), &["1 b udp"]),
+            (I(1, Came::Unreachable), &["done 2 23 no upstream proved who it is"]),
+        ],
+    );
+    table(
         "an upstream's own words are passed on",
         two,
         &[

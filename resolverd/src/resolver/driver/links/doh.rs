@@ -30,7 +30,8 @@ impl Head {
             Some(rustls::pki_types::ServerName::DnsName(name)) => {
                 format!("{}:{port}", name.as_ref())
             }
-            _ => server.to_string(),
+            // The scope of a link-local address is our own affair (RFC 4007 section 11).
+            _ => SocketAddr::new(server.ip(), port).to_string(),
         };
         let wrong = |_| Failure::Protocol("its name cannot be said over HTTP".into());
         let mut parts = http::uri::Parts::default();
@@ -109,6 +110,7 @@ mod tests {
             (Some("dns.test"), "192.0.2.1:8443", "https://dns.test:8443/q"),
             (Some("192.0.2.1"), "192.0.2.1:443", "https://192.0.2.1:443/q"),
             (None, "[2001:db8::1]:443", "https://[2001:db8::1]:443/q"),
+            (None, "[fe80::1%2]:443", "https://[fe80::1]:443/q"),
         ] {
             let request = head(name, server);
             assert_eq!(request.uri().to_string(), uri);
