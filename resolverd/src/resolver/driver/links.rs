@@ -23,7 +23,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::boot_now;
 use crate::config::Protocol;
@@ -118,6 +118,7 @@ struct Link {
     kept: Arc<Kept>,
     asker: Asker,
     changed: Arc<Notify>,
+    opened: Instant,
 }
 
 /// The books of a connection, for who asks and for who moves its octets.
@@ -150,7 +151,7 @@ impl Links {
     ///
     /// # Errors
     ///
-    /// When there is no connection, or two were lost over it.
+    /// When there is no connection, or [`FRESH_LOST_MAX`] new ones were lost over it.
     pub async fn ask(
         &self,
         peer: &Peer,
@@ -159,11 +160,22 @@ impl Links {
         question: &[u8],
     ) -> Result<Said, Failure> {
         let slot = self.slot(peer);
-        let first = slot.turn(source, upstream).await?;
-        match first.ask(question).await {
-            // The server may close a connection at any time (RFC 7766 section 6.2.4).
-            Err(Failure::Lost) => slot.turn(source, upstream).await?.ask(question).await,
-            said => said,
+        let (asked, mut lost) = (Instant::now(), 0);
+        loop {
+            let turn = slot.turn(source, upstream).await?;
+            let said = turn.ask(question).await;
+            if !matches!(said, Err(Failure::Lost)) {
+                return said;
+            }
+            // The server may close a connection at any time (RFC 7766 section 6.2.4), and several
+            // at once. Nobody takes this one any more, so that there are only so many of them.
+            turn.link.kept.leave();
+            if turn.link.opened >= asked {
+                lost += 1;
+            }
+            if lost == FRESH_LOST_MAX {
+                return said;
+            }
         }
     }
 
@@ -292,7 +304,8 @@ impl UnderWay {
             Ok((asker, keeper, _)) => (asker, keeper),
             Err(failure) => return self.failed(failure),
         };
-        let link = Arc::new(Link { kept, asker, changed: Arc::clone(&slot.changed) });
+        let changed = Arc::clone(&slot.changed);
+        let link = Arc::new(Link { kept, asker, changed, opened: Instant::now() });
         self.ended = true;
         {
             let mut state = slot.state.lock();
@@ -491,6 +504,10 @@ impl Failure {
         }
     }
 }
+
+/// Connections made for one question that may end before its answer: the second time it may well
+/// be the question.
+const FRESH_LOST_MAX: usize = 2;
 
 /// Connections with all servers, set-ups included; past it questions fail as if there were no
 /// socket. A fourth of what a process may open on most systems.

@@ -260,6 +260,28 @@ async fn a_server_that_closes_without_an_answer_is_asked_twice_and_no_more() {
 }
 
 #[tokio::test]
+async fn who_finds_only_connections_that_just_ended_gets_a_new_one() {
+    let server = Server::start(Manner::Plain, None).await;
+    let (client, peer) = (Client::new(), server.peer(None));
+    client.ask(&peer, 0).await.unwrap();
+    // Three that are over, and nobody has noticed yet.
+    let slot = client.links.slot(&peer);
+    for _ in 0..3 {
+        let line = Mutex::new(Line::new(boot_now(), u64::MAX));
+        let kept = Arc::new(Kept { line, stirred: Notify::new() });
+        let (near, far) = tokio::io::duplex(64);
+        drop(far);
+        let (asker, keeper) = framed::start(near, Arc::clone(&kept));
+        drop(keeper);
+        let (asker, changed) = (Asker::Framed(asker), Arc::clone(&slot.changed));
+        let link = Link { kept, asker, changed, opened: Instant::now() };
+        slot.state.lock().links.insert(0, Arc::new(link));
+    }
+    client.ask(&peer, 1).await.unwrap();
+    assert_eq!((server.connections(), server.questions()), (1, 2));
+}
+
+#[tokio::test]
 async fn a_silent_connection_is_left_for_a_new_one() {
     let server = Server::start(Manner::Silent, None).await;
     let (client, peer) = (Client::new(), server.peer(None));
