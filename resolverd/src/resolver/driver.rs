@@ -49,7 +49,7 @@ use super::upstreams::{Change, Report, UpstreamId, UpstreamState, Upstreams, is_
 use super::wire::Reject;
 
 use exchange::{Exchange, Trouble};
-pub(super) use exchange::{random, source};
+pub(super) use exchange::{random, receive, source};
 pub use links::read_system_roots;
 use links::{Failure, Links};
 pub use resolv_conf::read_system_resolvers;
@@ -168,6 +168,7 @@ impl Shared {
         let now = boot_now();
         let deadline = Instant::now() + settings.timeout;
         let plan = self.board.lock().upstreams.plan(now, &query.name);
+        // Boxed: a channel makes room for 32 at once, and one comes.
         let (results, mut came) = mpsc::channel(ATTEMPTS_MAX);
         if let Some(probe) = plan.probe {
             let ask = Ask {
@@ -193,7 +194,7 @@ impl Shared {
             }
             let wake = machine.wake_at().unwrap_or_default();
             let input = tokio::select! {
-                Some((attempt, came)) = came.recv() => Input::Came(attempt, came),
+                Some(came) = came.recv() => Input::Came(came.0, came.1),
                 () = sleep(wake.saturating_since(boot_now())) => Input::Wake,
             };
             machine.step(boot_now(), input, &mut outputs);
@@ -207,7 +208,7 @@ impl Shared {
         query: &Arc<Query>,
         settings: &Arc<Settings>,
         deadline: Instant,
-        results: Option<mpsc::Sender<(Attempt, Came)>>,
+        results: Option<mpsc::Sender<Box<(Attempt, Came)>>>,
     ) {
         let spec = self.board.lock().upstreams.sent(ask.upstream);
         let permit = Arc::clone(&self.sockets).try_acquire_owned();
@@ -215,7 +216,7 @@ impl Shared {
             // Taken away by a reload, or no socket is left. Neither says anything about it.
             if let Some(results) = results {
                 // There is room for one result of each attempt.
-                let _ = results.try_send((ask.attempt, Came::Unreachable));
+                let _ = results.try_send(Box::new((ask.attempt, Came::Unreachable)));
             }
             return;
         };
@@ -234,7 +235,7 @@ impl Shared {
         &self,
         exchange: &Exchange,
         deadline: Instant,
-        results: Option<mpsc::Sender<(Attempt, Came)>>,
+        results: Option<mpsc::Sender<Box<(Attempt, Came)>>>,
     ) {
         let started = Instant::now();
         let mut running = pin!(exchange.run());
@@ -273,7 +274,7 @@ impl Shared {
         }
         if let Some(results) = results {
             // The flight may have ended meanwhile.
-            let _ = results.try_send((exchange.ask.attempt, came));
+            let _ = results.try_send(Box::new((exchange.ask.attempt, came)));
         }
     }
 

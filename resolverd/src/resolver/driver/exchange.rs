@@ -4,12 +4,15 @@
 //! Waits as long as it is let: time-outs are the driver's. Dropped, it closes its socket or gives
 //! up its place. An encrypted upstream is asked by its own way and no other, whatever happens.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use rand::TryRngCore;
-use rand::rngs::OsRng;
+use rand::Rng as _;
+use rand::seq::IteratorRandom as _;
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tracing::debug;
@@ -71,11 +74,12 @@ impl Exchange {
         socket.connect(self.spec.address).await?;
         socket.send(question).await?;
         let sent = self.sent(question, Way::Udp);
-        let mut datagram = vec![0; usize::from(self.settings.edns_size).max(DATAGRAM_OCTETS_MIN)];
         for _ in 0..FOREIGN_MAX {
-            let length = socket.recv(&mut datagram).await?;
-            self.came(&datagram[..length], Way::Udp, sent);
-            match self.accept(id, &datagram[..length]) {
+            let accepted = receive(&socket, |datagram| {
+                self.came(datagram, Way::Udp, sent);
+                self.accept(id, datagram)
+            });
+            match accepted.await? {
                 Err(Reject::Foreign(reason)) => {
                     debug!(upstream = &*self.spec.name, reason, "foreign datagram");
                 }
@@ -144,26 +148,41 @@ const fn way(protocol: Protocol) -> Way {
     }
 }
 
-/// An address of ours of the server's family; any where none is given.
-pub fn source(own: &[IpAddr], server: SocketAddr) -> IpAddr {
-    let own: Vec<&IpAddr> = own.iter().filter(|ip| ip.is_ipv4() == server.is_ipv4()).collect();
-    let [chance] = random();
-    match own.get(usize::from(chance) % own.len().max(1)) {
-        Some(ip) => **ip,
-        None if server.is_ipv4() => Ipv4Addr::UNSPECIFIED.into(),
-        None => Ipv6Addr::UNSPECIFIED.into(),
+/// Takes the next datagram of a socket and gives what is made of it. It is looked at where it
+/// lies: tasks of one thread share a buffer, for none waits while it has one in hand.
+pub async fn receive<T>(socket: &UdpSocket, mut look: impl FnMut(&[u8]) -> T) -> io::Result<T> {
+    thread_local! {
+        static DATAGRAM: RefCell<Vec<u8>> = RefCell::new(vec![0; DATAGRAM_OCTETS_MAX]);
     }
+    let take = || {
+        DATAGRAM.with_borrow_mut(|buffer| {
+            let (length, _) = rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty())?;
+            Ok(look(&buffer[..length]))
+        })
+    };
+    // A port that nobody has is an error, and nothing to read.
+    socket.async_io(Interest::READABLE | Interest::ERROR, take).await
 }
 
-/// From the system's own generator: what nobody may guess.
+/// An address of ours of the server's family; any where none is given.
+pub fn source(own: &[IpAddr], server: SocketAddr) -> IpAddr {
+    let any = if server.is_ipv4() {
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let own = own.iter().filter(|ip| ip.is_ipv4() == server.is_ipv4());
+    own.choose(&mut rand::rng()).copied().unwrap_or(any)
+}
+
+/// What nobody may guess: from a generator of each thread that is made for cryptography (ChaCha),
+/// is seeded by the system's own, and again after each 64 KiB.
 pub fn random<const N: usize>() -> [u8; N] {
-    let mut octets = [0; N];
-    OsRng.try_fill_bytes(&mut octets).expect("the kernel has random octets once it is up");
-    octets
+    rand::rng().random()
 }
 
 /// Datagrams on one socket that answer something else. Past this somebody is guessing.
 const FOREIGN_MAX: usize = 8;
 
-/// Room for what servers without EDNS, or with ideas of their own, may send.
-const DATAGRAM_OCTETS_MIN: usize = 4_096;
+/// What servers with ideas of their own may send.
+const DATAGRAM_OCTETS_MAX: usize = 65_535;

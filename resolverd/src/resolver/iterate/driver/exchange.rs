@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::metrics::Transport as Way;
-use crate::resolver::driver::{random, source};
+use crate::resolver::driver::{random, receive, source};
 use crate::resolver::ear::{Ear, Heard};
 use crate::resolver::iterate::machine::{Ask, Came};
 use crate::resolver::machine::Transport;
@@ -52,12 +52,12 @@ impl Exchange<'_> {
         socket.connect(self.ask.server).await?;
         socket.send(question).await?;
         let sent = self.sent(question, Way::Udp);
-        let size = usize::from(self.recursion.edns_size).max(DATAGRAM_OCTETS_MIN);
-        let mut datagram = vec![0; size];
         for _ in 0..FOREIGN_MAX {
-            let length = socket.recv(&mut datagram).await?;
-            self.came(&datagram[..length], Way::Udp, sent);
-            match wire::read(expected, &datagram[..length]) {
+            let read = receive(&socket, |datagram| {
+                self.came(datagram, Way::Udp, sent);
+                wire::read(expected, datagram)
+            });
+            match read.await? {
                 Ok(message) => return Ok(Came::Message(message)),
                 Err(Reject::Foreign(reason)) => {
                     debug!(server = %self.ask.server, reason, "foreign datagram");
@@ -124,9 +124,6 @@ const CASE_OCTETS: usize = 32;
 
 /// Datagrams on one socket that answer something else. Past this somebody is guessing.
 const FOREIGN_MAX: usize = 8;
-
-/// Room for what servers without EDNS, or with ideas of their own, may send.
-const DATAGRAM_OCTETS_MIN: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
