@@ -180,21 +180,18 @@ pub static CLASSES: [Class; 18] = [
     Class {
         name: "unsigned-beside-signed",
         rfc: "RFC 4035 sections 4.3 and 5.2",
-        why: "Knot Resolver fails for an unsigned zone, two labels below a signed one, that the \
-              same servers have: it sees no referral there, and does not ask for the DS.",
+        why: "Knot Resolver at times fails for deep names of an unsigned zone that the same servers \
+              have as the signed one above: it sees no referral, and does not ask for the DS.",
         parts: ALL,
         applies: |case| {
+            let beside = |zone: &&PlannedZone| {
+                let above = zone.above.map(|above| &case.plan.zones[above]);
+                above.is_some_and(|above| zone.hosts().any(|host| above.hosts().any(|h| h == host)))
+            };
             case.peer == Peer::Kresd
                 && case.theirs.rcode == SERVFAIL
-                && case.theirs.ede == [10]
-                && case.zones().iter().any(|zone| {
-                    let above = zone.above.map(|above| &case.plan.zones[above]);
-                    !case.plan.is_chained(zone)
-                        && above.is_some_and(|above| {
-                            zone.labels() > above.labels() + 1
-                                && zone.hosts().any(|host| above.hosts().any(|own| own == host))
-                        })
-                })
+                && !case.ours.authentic
+                && case.zones().iter().any(|zone| !case.plan.is_chained(zone) && beside(zone))
         },
     },
     Class {
