@@ -180,8 +180,8 @@ pub static CLASSES: [Class; 18] = [
     Class {
         name: "unsigned-beside-signed",
         rfc: "RFC 4035 sections 4.3 and 5.2",
-        why: "Knot Resolver at times fails for deep names of an unsigned zone that the same servers \
-              have as the signed one above: it sees no referral, and does not ask for the DS.",
+        why: "Knot Resolver at times fails for names deep in an unsigned zone that servers of \
+              the signed one above have, too: it sees no referral, and does not ask for the DS.",
         parts: ALL,
         applies: |case| {
             let beside = |zone: &&PlannedZone| {
