@@ -22,6 +22,7 @@ mod policy;
 mod policy_by_servers;
 mod prefetch;
 mod promotion;
+mod proxied;
 mod recursion;
 mod reload;
 mod restart;

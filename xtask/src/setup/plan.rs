@@ -131,6 +131,7 @@ pub const TEST_PACKAGES: &[&str] = &[
     "dnstap-ldns",
     "ethtool",
     "fstrm-bin",
+    "haproxy",
     "iproute2",
     "knot",
     "knot-dnsutils",

@@ -91,6 +91,7 @@ const RULES: &[Rule] = &[
     Rule { says: "one file, one idea", find: manners::lengths },
     Rule { says: "nothing is left for later", find: manners::leftovers },
     Rule { says: "METRICS.md and metrics.rs agree", find: papers::metrics },
+    Rule { says: "what FEATURES.md calls a test is one", find: papers::features },
 ];
 
 /// The fast path is built for another target by another compiler: its lints come with

@@ -1,4 +1,4 @@
-//! What stands beside the code: the top level, the licences, the list of metrics.
+//! What stands beside the code: the top level, the licences, the lists of metrics and features.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +21,8 @@ const TOP_LEVEL: &[&str] = &[
 const LICENCES: &[&str] = &["docs/LICENSE-APACHE", "docs/LICENSE-MIT"];
 
 const METRICS: &str = "docs/METRICS.md";
+
+const FEATURES: &str = "docs/FEATURES.md";
 
 /// The top level stays as it is.
 pub fn top_level(tree: &Tree) -> Vec<Finding> {
@@ -90,6 +92,33 @@ pub fn metrics(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// A feature that is said to be shown by a test is.
+pub fn features(tree: &Tree) -> Vec<Finding> {
+    let Some(document) = tree.document(FEATURES) else {
+        return vec![Finding::at(FEATURES, 1, "is missing".into())];
+    };
+    let is_test = |name: &str| {
+        name.matches('_').count() >= 2
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let mut findings = Vec::new();
+    let mut named = 0;
+    for (number, line) in document.lines().enumerate() {
+        for name in line.split('`').skip(1).step_by(2).filter(|name| is_test(name)) {
+            named += 1;
+            let function = format!("fn {name}(");
+            if !tree.sources.iter().any(|source| source.text.contains(&function)) {
+                let text = format!("there is no test `{name}`");
+                findings.push(Finding::at(FEATURES, number + 1, text));
+            }
+        }
+    }
+    if named == 0 {
+        findings.push(Finding::at(FEATURES, 1, "no test was found in it".into()));
+    }
+    findings
+}
+
 /// The names of metrics that follow this quotation mark. A name that ends with `_` is the
 /// beginning of a pattern, and none of a metric.
 fn names(text: &str, quote: char) -> impl Iterator<Item = &str> {
@@ -144,5 +173,18 @@ mod tests {
         let tests = format!("#[cfg(test)]\nmod tests {{ \"resolverd_made_up\"; }}\n{code}");
         assert_eq!(found(&tests, "`resolverd_a_total`"), 0);
         assert_eq!(metrics(&Tree::default()).len(), 1);
+    }
+
+    #[test]
+    fn a_feature_whose_test_is_gone_is_found() {
+        let found = |document: &str| {
+            let sources = vec![Source::new("tests/daemon/a.rs", "fn a_b_c() -> Result<()> {}")];
+            let documents = vec![(FEATURES.to_owned(), document.to_owned())];
+            features(&Tree { sources, documents, ..Tree::default() }).len()
+        };
+        assert_eq!(found("| views | Y | Y `a_b_c` |"), 0);
+        assert_eq!(found("| views | Y | Y `a_b_c` |\n| acl | N | Y `a_b_d` |"), 1);
+        assert_eq!(found("| views | Y | Y |"), 1);
+        assert_eq!(features(&Tree::default()).len(), 1);
     }
 }
