@@ -45,6 +45,14 @@ pub fn build(profile: Profile) -> Result<PathBuf> {
     Ok(program(profile))
 }
 
+/// Builds the release daemon, unless `RESOLVERD_BIN` names another for the lab to start.
+pub fn build_unless_named() -> Result<()> {
+    if env::var_os("RESOLVERD_BIN").is_none() {
+        build(Profile::Release)?;
+    }
+    Ok(())
+}
+
 /// Where cargo puts the daemon.
 pub fn program(profile: Profile) -> PathBuf {
     let folder = match profile {

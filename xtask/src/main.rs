@@ -11,6 +11,7 @@ mod run;
 mod setup;
 mod test;
 mod tidy;
+mod tour;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Verb {
     Lab(lab::Options),
     /// Measure, beside Unbound and a bare reflector; needs root and two idle cores.
     Bench(bench::Options),
+    /// Show the main things in two minutes, on a fake Internet; needs root.
+    Tour(tour::Options),
     /// Check the style of the house: floors, purity, unsafe, manners, format, lints.
     Tidy(tidy::Options),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::verb(&options),
         Verb::Lab(options) => lab::verb(&options),
         Verb::Bench(options) => bench::verb(&options),
+        Verb::Tour(options) => tour::verb(&options),
         Verb::Tidy(options) => tidy::verb(&options),
     };
     match result {

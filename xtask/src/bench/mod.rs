@@ -22,7 +22,7 @@ mod wire;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
-use crate::build::{self, Profile};
+use crate::build;
 
 #[derive(Args)]
 pub struct Options {
@@ -62,10 +62,7 @@ pub fn verb(options: &Options) -> Result<()> {
 
 /// What is measured is what the tree says now, unless a binary is named.
 fn build_daemon() -> Result<()> {
-    if std::env::var_os("RESOLVERD_BIN").is_none() {
-        build::build(Profile::Release)?;
-    }
-    Ok(())
+    build::build_unless_named()
 }
 
 /// `12 min 30 s`.
