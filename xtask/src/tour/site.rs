@@ -4,10 +4,10 @@
 
 use std::env;
 use std::os::unix::fs::symlink;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use lab::internet::{Internet, Place, Plan};
 use lab::{Daemon, Namespace, Scratch, Wire, run, wait};
 
@@ -114,7 +114,14 @@ impl Site {
         println!("  {prompt} {line}");
         let mut command = inside.command("sh");
         command.args(["-c", line]).current_dir(self.files.path()).env("PATH", &self.path);
-        run(&mut command)
+        let output = command.stdin(Stdio::null()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            // Without the words that brought it into the namespace.
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("{}: {} {}", output.status, said.trim(), text.trim());
+        }
+        Ok(text)
     }
 }
 
