@@ -71,5 +71,17 @@ fn section_5_4_a_cookie_may_be_asked_for_alone() -> Result<()> {
     query[5] = 0;
     let reply = Reply::parse(&world.exchange(&query)?)?;
     assert_eq!((reply.rcode(), reply.question.is_none()), (0, true));
+    assert!(cookie(&reply).is_some_and(|given| given.len() > CLIENT.len()));
+    Ok(())
+}
+
+#[test]
+fn section_5_2_3_who_is_refused_is_given_a_cookie_as_well() -> Result<()> {
+    let world = world!();
+    for ask in [Ask::new("www.plain.test.", "AXFR"), Ask::new("www.plain.test.", "TYPE200")] {
+        let reply = world.ask(&ask.clone().option(COOKIE, CLIENT))?;
+        assert_ne!(reply.rcode(), 0, "{}", ask.qtype);
+        assert!(cookie(&reply).is_some_and(|given| given.len() == 24), "{}", ask.qtype);
+    }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use lab::Ask;
 use serde::Serialize;
@@ -65,6 +65,8 @@ enum Outcome {
     HitSigned,
     /// A name that is not there.
     HitNxdomain,
+    /// A, one of 10 000 names, with a cookie of ours.
+    HitCookie,
     /// A query nobody asked before.
     PassDns,
     /// UDP to another port.
@@ -73,14 +75,17 @@ enum Outcome {
     PassTcp,
 }
 
-const HITS: [Outcome; 6] = [
+const HITS: [Outcome; 7] = [
     Outcome::HitHot,
     Outcome::Hit10k,
     Outcome::Hit100k,
     Outcome::HitEight,
     Outcome::HitSigned,
     Outcome::HitNxdomain,
+    Outcome::HitCookie,
 ];
+const GUARDED: [Outcome; 5] =
+    [Outcome::HitHot, Outcome::Hit10k, Outcome::Hit100k, Outcome::HitCookie, Outcome::PassDns];
 const PASSES: [Outcome; 3] = [Outcome::PassDns, Outcome::PassUdp, Outcome::PassTcp];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -89,6 +94,8 @@ enum Program {
     Empty,
     Reflector,
     Resolverd,
+    /// With an access list, views, limits and a policy zone.
+    Guarded,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -131,7 +138,7 @@ pub fn bench(options: &Options) -> Result<()> {
     }
     let wants = |part| options.only.is_empty() || options.only.contains(&part);
     let programs: &[Program] = if with_resolverd {
-        &[Program::Empty, Program::Reflector, Program::Resolverd]
+        &[Program::Empty, Program::Reflector, Program::Resolverd, Program::Guarded]
     } else {
         &[Program::Empty, Program::Reflector]
     };
@@ -166,7 +173,11 @@ pub fn bench(options: &Options) -> Result<()> {
 impl Program {
     /// Of a round, as seen.
     fn secs(self, wants: &impl Fn(Part) -> bool) -> u64 {
-        let outcomes = if self == Self::Resolverd { 60 } else { 6 };
+        let outcomes = match self {
+            Self::Resolverd => 60,
+            Self::Guarded => 45,
+            Self::Empty | Self::Reflector => 6,
+        };
         let floods = if self == Self::Empty { 0 } else { 8 };
         u64::from(wants(Part::Outcomes)) * outcomes + u64::from(wants(Part::Flood)) * floods
     }
@@ -176,6 +187,18 @@ impl Program {
             Self::Empty => "empty program",
             Self::Reflector => "reflector",
             Self::Resolverd => "resolverd",
+            Self::Guarded => "guarded",
+        }
+    }
+
+    /// Without an own look at the name, one outcome is like another.
+    fn measures(self, outcome: Outcome) -> bool {
+        match self {
+            Self::Empty | Self::Reflector => {
+                matches!(outcome, Outcome::Hit10k | Outcome::PassDns)
+            }
+            Self::Resolverd => outcome != Outcome::HitCookie,
+            Self::Guarded => GUARDED.contains(&outcome),
         }
     }
 }
@@ -209,17 +232,12 @@ impl Turn<'_> {
         if wants(Part::Outcomes) {
             // The accounting costs a little itself: only for as long as it is read.
             let _accounting = Held::start(&self.site.server, &["account"])?;
-            for outcome in HITS {
-                // Without an own look at the name, one outcome is like another.
-                if self.program == Program::Resolverd || outcome == Outcome::Hit10k {
-                    self.under_flood(&attached, outcome, runs)?;
-                }
+            for outcome in HITS.into_iter().filter(|outcome| self.program.measures(*outcome)) {
+                self.under_flood(&attached, outcome, runs)?;
             }
             drop(_accounting);
-            for outcome in PASSES {
-                if self.program == Program::Resolverd || outcome == Outcome::PassDns {
-                    self.repeated(&attached, outcome, runs)?;
-                }
+            for outcome in PASSES.into_iter().filter(|outcome| self.program.measures(*outcome)) {
+                self.repeated(&attached, outcome, runs)?;
             }
         }
         if wants(Part::Flood) && self.program != Program::Empty {
@@ -238,12 +256,15 @@ impl Turn<'_> {
             }
             Program::Reflector => Peer::Reflector,
             Program::Resolverd => Peer::Resolverd,
+            Program::Guarded => Peer::ResolverdGuarded,
         };
         let running = peer.start(self.site, NAMES)?;
         running.fill(self.site, Names::HundredThousand)?;
         let _open = self.site.sockets(running.sends_back_by_xdp(self.site))?;
         if running.daemon().is_some() {
-            for outcome in [Outcome::HitEight, Outcome::HitSigned, Outcome::HitNxdomain] {
+            let others =
+                [Outcome::HitEight, Outcome::HitSigned, Outcome::HitNxdomain, Outcome::HitCookie];
+            for outcome in others.into_iter().filter(|outcome| self.program.measures(*outcome)) {
                 fill(self.site, outcome)?;
             }
         }
@@ -376,6 +397,10 @@ impl Turn<'_> {
         Ok(match outcome {
             Outcome::PassUdp => ends.udp(9_999, &[0; 32]),
             Outcome::PassTcp => ends.tcp(443),
+            Outcome::HitCookie => {
+                let given = cookie(self.site)?;
+                ends.udp(53, &outcome.ask().option(COOKIE, &given).bytes())
+            }
             _ => ends.udp(53, &outcome.ask().bytes()),
         })
     }
@@ -396,7 +421,7 @@ impl Outcome {
     fn names(self) -> u32 {
         match self {
             Self::HitHot => 1,
-            Self::Hit10k => Names::TenThousand.count(),
+            Self::Hit10k | Self::HitCookie => Names::TenThousand.count(),
             Self::Hit100k => Names::HundredThousand.count(),
             // Answers of a larger class have fewer places.
             _ => NAMES_OF_SETS,
@@ -417,6 +442,8 @@ fn fill(site: &Site, outcome: Outcome) -> Result<()> {
     let mut args = vec!["-n", "1", "-q", "50", "-t", "2"];
     if ask.edns.is_some_and(|edns| edns.dnssec_ok) {
         args.push("-D");
+    } else if outcome == Outcome::HitCookie {
+        args.push("-e");
     }
     for _ in 0..PASSES_OF_SETS {
         dnsperf(site, &file, &args)?;
@@ -424,6 +451,17 @@ fn fill(site: &Site, outcome: Outcome) -> Result<()> {
     Ok(())
 }
 
+/// What the daemon gives a client for the address that the floods come from.
+fn cookie(site: &Site) -> Result<Vec<u8>> {
+    let ask = Ask::new("n000000.bench.test.", "A").option(COOKIE, b"8 octets");
+    let reply = site.client.ask(site.address(), &ask)?;
+    let options = reply.edns.map(|edns| edns.options).unwrap_or_default();
+    let given = options.into_iter().find(|(code, _)| *code == COOKIE);
+    given.map(|(_, data)| data).context("resolverd gave no cookie")
+}
+
+/// RFC 7873 section 4.
+const COOKIE: u16 = 10;
 /// Offered while costs are read: below what anybody loses.
 const RATE_COSTS: u64 = 1_000_000;
 const RATE_FLOOD: u64 = 1_500_000;

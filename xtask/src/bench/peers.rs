@@ -1,5 +1,6 @@
 //! Who is measured: one process, one worker, on the server's core, forwarding to the same upstream.
 
+use std::fmt::Write as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -18,6 +19,9 @@ pub enum Peer {
     Unbound,
     /// resolverd, its hits answered in the kernel.
     Resolverd,
+    /// The same with all that may stand between a query and its hit: a long access list, views, a
+    /// rate limit, a bound on amplification and a policy zone.
+    ResolverdGuarded,
     /// resolverd with `kernel.mode = "off"`.
     ResolverdOff,
     /// resolverd with its program attached, which is made to know no name: it reads, looks up and
@@ -34,6 +38,7 @@ impl Peer {
             Self::Reflector => "reflector",
             Self::Unbound => "unbound",
             Self::Resolverd => "resolverd",
+            Self::ResolverdGuarded => "resolverd, guarded",
             Self::ResolverdOff => "resolverd, kernel off",
             Self::ResolverdPassed => "resolverd, all passed",
             Self::ResolverdEmpty => "resolverd, empty prog.",
@@ -51,8 +56,15 @@ impl Peer {
         let what = match self {
             Self::Reflector => What::Program(attach(&site.server, "reflect", SERVER_DEVICE)?),
             Self::Unbound => unbound(site)?,
-            Self::Resolverd | Self::ResolverdOff | Self::ResolverdPassed | Self::ResolverdEmpty => {
-                let text = self.configuration(site, names);
+            Self::Resolverd
+            | Self::ResolverdGuarded
+            | Self::ResolverdOff
+            | Self::ResolverdPassed
+            | Self::ResolverdEmpty => {
+                let mut text = self.configuration(site, names);
+                if self == Self::ResolverdGuarded {
+                    text = text.replace(ACL, &guards(site)?);
+                }
                 What::Daemon(Box::new(Daemon::start_by(&site.server, &text, &by)?))
             }
         };
@@ -77,10 +89,30 @@ impl Peer {
              [cache]\nmemory-max = \"512MiB\"\n\
              [resolve]\nmode = \"forward\"\nupstream-from = \"none\"\n\
              [[upstream]]\nname = \"bench\"\naddress = \"{upstream}\"\nprotocol = \"udp\"\n\
-             [acl]\nallow = [\"10.53.0.0/16\"]\n\
-             [log]\nlevel = \"warn\"\n"
+             {ACL}[log]\nlevel = \"warn\"\n"
         )
     }
+}
+
+/// The access list with a hundred exceptions, three views, limits that count and let pass, and ten
+/// thousand rules.
+fn guards(site: &Site) -> Result<String> {
+    let denied: Vec<String> = (0..100).map(|n| format!("\"10.53.200.{n}/32\"")).collect();
+    let mut rules = String::from("$ORIGIN rpz.test.\n@ 60 SOA ns admin 1 60 60 60 60\n");
+    for n in 0..10_000 {
+        let _ = writeln!(rules, "blocked{n}.example 60 CNAME .");
+    }
+    let rules = site.scratch.write("rpz.zone", &rules)?;
+    let views: String = (0..3)
+        .map(|n| format!("[[view]]\nname = \"view{n}\"\nclients = [\"10.53.{}.0/24\"]\n", 210 + n))
+        .collect();
+    Ok(format!(
+        "[acl]\nallow = [\"10.53.0.0/16\"]\ndeny = [{}]\n{views}\
+         [rate-limit]\nresponses-per-second = 1000000\namplification-max = 20\nexempt = []\n\
+         [[rpz]]\nzone = \"rpz.test.\"\nfile = \"{}\"\n",
+        denied.join(", "),
+        rules.display()
+    ))
 }
 
 /// Room in the maps: a quarter more than there are names.
@@ -128,7 +160,8 @@ impl Running {
 
     /// See [`Site::sockets`].
     pub fn sends_back_by_xdp(&self, site: &Site) -> bool {
-        site.mode == Mode::Xdp && matches!(self.peer, Peer::Resolverd | Peer::ResolverdPassed)
+        let by_program = [Peer::Resolverd, Peer::ResolverdGuarded, Peer::ResolverdPassed];
+        site.mode == Mode::Xdp && by_program.contains(&self.peer)
     }
 
     /// How many queries the kernel has answered for it so far.
@@ -141,7 +174,8 @@ impl Running {
     pub fn fill(&self, site: &Site, names: Names) -> Result<()> {
         let file = names.file(site)?;
         let _open = site.sockets(self.sends_back_by_xdp(site))?;
-        let in_kernel = matches!(self.peer, Peer::Resolverd | Peer::ResolverdPassed);
+        let by_program = [Peer::Resolverd, Peer::ResolverdGuarded, Peer::ResolverdPassed];
+        let in_kernel = by_program.contains(&self.peer);
         if !in_kernel {
             let passes = if self.pid().is_some() { 2 } else { 0 };
             return (0..passes).try_for_each(|_| ask_all(site, &file).map(drop));
@@ -208,6 +242,7 @@ fn unbound(site: &Site) -> Result<What> {
     Ok(What::Process { process, _scratch: scratch })
 }
 
+const ACL: &str = "[acl]\nallow = [\"10.53.0.0/16\"]\n";
 const PACKETS: &str = "resolverd_kernel_packets_total";
 /// The least the configuration takes.
 const ENTRIES_MIN: u32 = 256;

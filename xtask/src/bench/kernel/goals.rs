@@ -34,6 +34,11 @@ pub fn goals(runs: &Runs) -> Vec<Goal> {
         (Program::Resolverd, Outcome::PassDns, Bound::Told, "-"),
         (Program::Resolverd, Outcome::PassUdp, Bound::AtMost(20.0), "-"),
         (Program::Resolverd, Outcome::PassTcp, Bound::AtMost(20.0), "-"),
+        (Program::Guarded, Outcome::HitHot, Bound::AtMost(250.0), "-"),
+        (Program::Guarded, Outcome::Hit10k, Bound::AtMost(350.0), "-"),
+        (Program::Guarded, Outcome::Hit100k, Bound::AtMost(550.0), "-"),
+        (Program::Guarded, Outcome::HitCookie, Bound::Told, "-"),
+        (Program::Guarded, Outcome::PassDns, Bound::Told, "-"),
     ];
     for (program, outcome, bound, baseline) in costs {
         let (values, foreign) = net(program, outcome);
@@ -67,6 +72,7 @@ impl Outcome {
             Self::HitEight => "hit, eight records",
             Self::HitSigned => "hit, signed, DO",
             Self::HitNxdomain => "hit, NXDOMAIN",
+            Self::HitCookie => "hit A, 10k names, cookie",
             Self::PassDns => "DNS passed",
             Self::PassUdp => "other UDP passed",
             Self::PassTcp => "TCP passed",
