@@ -187,9 +187,9 @@ impl Machine {
             Ok(End::Denied(name)) => Some(name),
             Err(failure) => return Ok(Verdict::Bogus(failure)),
         };
-        // YXDOMAIN says that a DNAME makes too long a name; the DNAME shows it.
+        // YXDOMAIN says that a DNAME makes too long a name. It shows it, and has been judged.
         if let Some(name) = end
-            && self.rcode != YXDOMAIN
+            && !(self.rcode == YXDOMAIN && self.is_too_long(&name))
         {
             match self.judge_denial(&name, now, out)? {
                 Judged::Bogus(failure) => return Ok(Verdict::Bogus(failure)),
@@ -382,6 +382,11 @@ impl Machine {
         let Some(dname) = self.dname_above(&cname.owner) else { return false };
         let same = self.governing(&dname.owner, false, now).is_ok_and(|other| other == *top);
         same && record.target().is_some() && record.target() == substitute(&cname.owner, dname)
+    }
+
+    /// Whether there is a DNAME that makes too long a name of this one (RFC 6672 section 2.2).
+    fn is_too_long(&self, name: &Name) -> bool {
+        self.dname_above(name).is_some_and(|dname| substitute(name, dname).is_none())
     }
 
     fn dname_above(&self, name: &Name) -> Option<&Record> {

@@ -58,6 +58,12 @@ const FORGERIES: &[Forge] = &[
         reply.authority.clear();
         true
     }),
+    ("YXDOMAIN without the DNAME that shows it", |reply| {
+        reply.answer.clear();
+        reply.authority.clear();
+        reply.rcode = YXDOMAIN;
+        true
+    }),
     ("NXDOMAIN instead", |reply| {
         let denied = reply.answer.is_empty() && reply.rcode == rcode::NOERROR;
         reply.rcode = rcode::NXDOMAIN;
