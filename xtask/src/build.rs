@@ -73,12 +73,7 @@ pub fn target_folder() -> PathBuf {
 pub fn cargo_with_bpf() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(call::root());
-    // What the outer cargo set for this program is not meant for the inner one.
-    for (name, _) in env::vars_os() {
-        if is_of_the_outer_cargo(&name.to_string_lossy()) {
-            cargo.env_remove(name);
-        }
-    }
+    forget_the_outer_cargo(&mut cargo);
     match compiler() {
         Some(compiler) => {
             cargo.env(bpf::TOOLCHAIN, &compiler.toolchain);
@@ -91,6 +86,15 @@ pub fn cargo_with_bpf() -> Command {
         }
     }
     cargo
+}
+
+/// What the outer cargo set for this program is not meant for one that it starts.
+pub fn forget_the_outer_cargo(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        if is_of_the_outer_cargo(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The BPF compiler of this machine, looked for once, so not before `setup` is done.

@@ -6,9 +6,11 @@ mod bench;
 mod bpf;
 mod build;
 mod call;
+mod fuzz;
 mod lab;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod tour;
@@ -41,6 +43,10 @@ enum Verb {
     Bench(bench::Options),
     /// Show the main things in two minutes, on a fake Internet; needs root.
     Tour(tour::Options),
+    /// Flood the daemon, forge answers, hold its connections, a minute each; needs root.
+    Soak(soak::Options),
+    /// Run the fuzz targets, ten minutes each; needs nightly and cargo-fuzz.
+    Fuzz(fuzz::Options),
     /// Check the style of the house: floors, purity, unsafe, manners, format, lints.
     Tidy(tidy::Options),
 }
@@ -54,6 +60,8 @@ fn main() -> ExitCode {
         Verb::Lab(options) => lab::verb(&options),
         Verb::Bench(options) => bench::verb(&options),
         Verb::Tour(options) => tour::verb(&options),
+        Verb::Soak(options) => soak::verb(&options),
+        Verb::Fuzz(options) => fuzz::verb(&options),
         Verb::Tidy(options) => tidy::verb(&options),
     };
     match result {
