@@ -71,19 +71,32 @@ impl Shared {
     }
 
     pub(super) fn is_forwarded(&self, name: &Name, settings: &Settings) -> bool {
-        let Some(recursion) = &settings.recursion else { return true };
-        recursion.options.way(name) == Way::Forward
+        way(name, settings) == Way::Forward
     }
 
     /// The zone that a question is counted for: the nearest that is known where recursion asks,
-    /// else the one that its name is likely in. None: the root, or a child of its, in which all
-    /// the world is.
+    /// else the one that its name is likely in. None: the root, or a child of its that is no stub,
+    /// in which all the world is.
     pub(super) fn zone_of(&self, name: &Name) -> Option<Name> {
-        if self.is_forwarded(name, &self.settings.load()) {
+        let way = way(name, &self.settings.load());
+        if way == Way::Forward {
             return likely_zone(name);
         }
-        let cut = self.recursor.world().delegations.closest(boot_now(), name)?;
-        (cut.zone.suffixes().count() > 2).then(|| cut.zone.clone())
+        let zone = self.nearest(name, &way)?;
+        let labels_min = if matches!(way, Way::Stub(_)) { 1 } else { 2 };
+        (zone.suffixes().count() > labels_min).then_some(zone)
+    }
+
+    /// The zone whose servers recursion would ask about a name.
+    fn nearest(&self, name: &Name, way: &Way) -> Option<Name> {
+        let known = self.recursor.world().delegations.closest(boot_now(), name);
+        let known = known.map(|cut| cut.zone.clone());
+        match way {
+            Way::Stub(stub) => {
+                Some(known.filter(|zone| zone.is_under(&stub.zone)).unwrap_or(stub.zone.clone()))
+            }
+            Way::Root | Way::Forward => known,
+        }
     }
 
     /// How questions of the resolver's own reach upstreams: what they said is kept, like what
@@ -154,7 +167,8 @@ impl Shared {
     }
 
     pub(in crate::resolver) fn would_ask(&self, name: &Name) -> String {
-        if self.is_forwarded(name, &self.settings.load()) {
+        let way = way(name, &self.settings.load());
+        if way == Way::Forward {
             return match self.board.lock().upstreams.first(name) {
                 Some(spec) => {
                     format!("the upstream {} is asked, over {}", spec.name, spec.protocol.as_str())
@@ -162,11 +176,16 @@ impl Shared {
                 None => "no upstream is for this name".to_owned(),
             };
         }
-        match self.recursor.world().delegations.closest(boot_now(), name) {
-            Some(cut) => format!("recursion asks the servers of the zone {}", cut.zone),
+        match self.nearest(name, &way) {
+            Some(zone) => format!("recursion asks the servers of the zone {zone}"),
             None => "recursion asks the root servers".to_owned(),
         }
     }
+}
+
+/// Who is asked about a name.
+fn way(name: &Name, settings: &Settings) -> Way {
+    settings.recursion.as_ref().map_or(Way::Forward, |recursion| recursion.options.way(name))
 }
 
 /// The last two labels of a name: under a country's domain of two letters three, if the second

@@ -11,7 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{Instant, sleep};
 
-use super::super::{FlightsMax, Health, Options, Recursion, Resolver, Settings, UpstreamSpec};
+use super::super::{
+    FlightsMax, Health, Options, Recursion, Resolver, Settings, Stub, UpstreamSpec,
+};
 use super::*;
 use crate::config::Protocol;
 use crate::dns::Source;
@@ -569,6 +571,25 @@ async fn recursion_that_fails_is_remembered_for_the_configured_time() {
         resolver.would_ask(&"www.test.".parse().unwrap()),
         "recursion asks the root servers"
     );
+}
+
+#[tokio::test]
+async fn names_in_a_stub_are_counted_for_it() {
+    let server = Upstream::start(|_| Vec::new()).await;
+    let settings = recursion(server.address, false);
+    let recursion = settings.recursion.as_deref().unwrap();
+    let stub = Stub { zone: "stub.".parse().unwrap(), servers: vec![server.address] };
+    let options = Options { stubs: vec![stub], ..(*recursion.options).clone() };
+    let recursion = Recursion { options: Arc::new(options), ..recursion.clone() };
+    let flights = FlightsMax { all: 10, zone: 1 };
+    let settings = Settings { recursion: Some(Arc::new(recursion)), flights, ..settings };
+    let resolver = Resolver::new(settings, metrics());
+    let asked = resolver.would_ask(&"a.stub.".parse().unwrap());
+    assert_eq!(asked, "recursion asks the servers of the zone stub.");
+    let (first, second) =
+        tokio::join!(resolver.resolve(query("a.stub.")), resolver.resolve(query("b.stub.")));
+    let full = |answer: Answer| answer.ede.is_some_and(|ede| ede.text.contains("this zone"));
+    assert_eq!([full(first), full(second)], [false, true]);
 }
 
 #[tokio::test]
