@@ -21,6 +21,9 @@ use crate::site::{Link, SERVER, needs_the_kernel};
 const THREADS: u64 = 4;
 /// How long they ask.
 const TIME: Duration = Duration::from_secs(30);
+/// How long nothing is flushed, and how often, in seconds: as long as the longest TTL.
+const REST: u64 = 5;
+const REST_EACH: u64 = 15;
 /// More names than the smallest map has elements: entries push each other out.
 const NAMES: usize = 500;
 /// Names that every second question is about.
@@ -151,7 +154,13 @@ impl World {
     ) -> Result<u64> {
         let mut random = Random::new(self.seed.rotate_left(32));
         let mut done = 0;
+        let begun = Instant::now();
         while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+            // Now and then nothing is flushed for as long as answers need to expire.
+            if begun.elapsed().as_secs() % REST_EACH >= REST_EACH - REST {
+                thread::sleep(Duration::from_millis(50));
+                continue;
+            }
             let floor = self.said().len() as u64;
             let kind = random.below(40);
             let flushed = match kind {
