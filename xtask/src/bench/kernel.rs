@@ -453,6 +453,7 @@ fn fill(site: &Site, outcome: Outcome) -> Result<()> {
 
 /// What the daemon gives a client for the address that the floods come from.
 fn cookie(site: &Site) -> Result<Vec<u8>> {
+    let _open = site.sockets(true)?;
     let ask = Ask::new("n000000.bench.test.", "A").option(COOKIE, b"8 octets");
     let reply = site.client.ask(site.address(), &ask)?;
     let options = reply.edns.map(|edns| edns.options).unwrap_or_default();

@@ -38,7 +38,6 @@ pub fn goals(runs: &Runs) -> Vec<Goal> {
         (Program::Guarded, Outcome::Hit10k, Bound::AtMost(350.0), "-"),
         (Program::Guarded, Outcome::Hit100k, Bound::AtMost(550.0), "-"),
         (Program::Guarded, Outcome::HitCookie, Bound::Told, "-"),
-        (Program::Guarded, Outcome::PassDns, Bound::Told, "-"),
     ];
     for (program, outcome, bound, baseline) in costs {
         let (values, foreign) = net(program, outcome);
