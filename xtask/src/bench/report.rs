@@ -145,6 +145,12 @@ pub fn conditions(rounds: u32) -> BTreeMap<&'static str, String> {
     ])
 }
 
+/// Values of rounds, and the highest share that other work had in one of them.
+pub fn collect(pairs: impl Iterator<Item = (f64, f64)>) -> (Vec<f64>, f64) {
+    let (values, foreign): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    (values, foreign.into_iter().fold(0.0, f64::max))
+}
+
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut ordered = values.to_vec();
     ordered.sort_by(f64::total_cmp);

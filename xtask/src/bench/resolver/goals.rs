@@ -3,7 +3,7 @@
 use super::cold::Who;
 use super::doors::{Door, Passage};
 use super::{Peer, Runs};
-use crate::bench::report::{Bound, Goal};
+use crate::bench::report::{Bound, Goal, collect};
 
 pub fn goals(runs: &Runs) -> Vec<Goal> {
     let mut goals = Vec::new();
@@ -72,10 +72,4 @@ pub fn goals(runs: &Runs) -> Vec<Goal> {
         }
     }
     goals
-}
-
-/// Values, and the worst of what goes with them.
-fn collect(pairs: impl Iterator<Item = (f64, f64)>) -> (Vec<f64>, f64) {
-    let (values, foreign): (Vec<f64>, Vec<f64>) = pairs.unzip();
-    (values, foreign.into_iter().fold(0.0, f64::max))
 }

@@ -1,7 +1,7 @@
 //! The figures of `bench wire` beside their goals. Pure.
 
 use super::{DAEMON_BATCH, Latency, Names, Peer, Runs, SERVERS, Throughput};
-use crate::bench::report::{Bound, Goal};
+use crate::bench::report::{Bound, Goal, collect};
 
 /// The table of "what it must reach", as far as the wire shows it.
 pub fn goals(runs: &Runs, batches: &[u32]) -> Vec<Goal> {
@@ -110,10 +110,4 @@ pub fn goals(runs: &Runs, batches: &[u32]) -> Vec<Goal> {
         add(&format!("{}: octets a cached name", peer.label()), Bound::Told, values, "642 Unbound");
     }
     goals
-}
-
-/// Values, and the worst of what goes with them.
-fn collect(pairs: impl Iterator<Item = (f64, f64)>) -> (Vec<f64>, f64) {
-    let (values, foreign): (Vec<f64>, Vec<f64>) = pairs.unzip();
-    (values, foreign.into_iter().fold(0.0, f64::max))
 }
