@@ -6,17 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, ensure};
 use lab::{Ask, Authority, Daemon, FakeTime, Scratch, Signed, Zone, wait};
 
-use crate::site::{Site, address, json, logged};
-
-/// Ends the test here where there is no lab. The kernel path is not needed: it is off.
-macro_rules! need_servers {
-    () => {
-        if let Err(why) = lab::available() {
-            eprintln!("skipped: {why}");
-            return Ok(());
-        }
-    };
-}
+use crate::site::{Site, address, json, logged, need_servers};
 
 /// A root with one key, and a daemon that has it for an anchor.
 struct Rolled {

@@ -15,18 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{Ask, Authority, Daemon, Namespace, Scratch, kdig, run, wait, zones};
 
 use crate::load::Load;
-use crate::site::{File, Site, json, logged};
-
-/// Ends the test here where there is no lab. The kernel path is not concerned, and need not be
-/// there.
-macro_rules! need_net {
-    () => {
-        if let Err(why) = lab::available() {
-            eprintln!("skipped: {why}");
-            return Ok(());
-        }
-    };
-}
+use crate::site::{File, Site, json, logged, need_servers};
 
 /// A site whose daemon has all four doors, and the folder with its certificate.
 struct House {
@@ -96,7 +85,7 @@ pub fn certify(folder: &Scratch, name: &str) -> Result<()> {
 
 #[test]
 fn kdig_is_answered_over_every_transport_that_it_knows() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new()?;
     let ca = format!("+tls-ca={}", house.path("cert.pem"));
     for (port, words, transport) in [
@@ -138,7 +127,7 @@ fn kdig_is_answered_over_every_transport_that_it_knows() -> Result<()> {
 
 #[test]
 fn curl_gets_answers_with_their_age_and_errors_with_their_status() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new()?;
     let query = Ask { id: Some(0), ..Ask::new("www.lab.test.", "A") }.bytes();
     let message = house.folder.path().join("query");
@@ -191,7 +180,7 @@ fn curl_gets_answers_with_their_age_and_errors_with_their_status() -> Result<()>
 
 #[test]
 fn openssl_agrees_on_the_protocol_and_resumes_its_session() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new()?;
     let session = house.path("session");
     let say = |words: &[&str]| {
@@ -220,7 +209,7 @@ fn openssl_agrees_on_the_protocol_and_resumes_its_session() -> Result<()> {
 
 #[test]
 fn a_certificate_is_renewed_by_sighup_and_open_connections_go_on() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new()?;
     let shown = || -> Result<String> {
         let mut openssl = house.client().command("openssl");
@@ -318,7 +307,7 @@ impl Drop for Open {
 
 #[test]
 fn those_who_only_hold_places_cost_nobody_an_answer() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new()?;
     let asks = [Ask::new("www.lab.test.", "A"), Ask::new("mail.lab.test.", "A")];
     for ask in &asks {
@@ -359,7 +348,7 @@ fn those_who_only_hold_places_cost_nobody_an_answer() -> Result<()> {
 
 #[test]
 fn aioquic_is_answered_over_http3() -> Result<()> {
-    need_net!();
+    need_servers!();
     let Some(python) = lab::aioquic() else {
         eprintln!("skipped: no aioquic: `cargo xtask setup --tests`");
         return Ok(());
@@ -389,7 +378,7 @@ fn aioquic_is_answered_over_http3() -> Result<()> {
 
 #[test]
 fn clients_are_told_of_the_doors_where_there_is_a_name_to_tell() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new()?;
     let named = format!("name = \"one.test\"\n{}", house.file.server);
     house.daemon.rewrite(&File { server: named, ..house.file.clone() }.text())?;
@@ -416,7 +405,7 @@ fn clients_are_told_of_the_doors_where_there_is_a_name_to_tell() -> Result<()> {
 
 #[test]
 fn doors_come_and_go_with_the_file() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new()?;
     let without = house.file.clone();
     let fewer = File { server: String::new(), ..without };

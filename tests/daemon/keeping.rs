@@ -7,18 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use lab::{Ask, Daemon, Upstream, dig, wait, zones};
 
-use crate::site::{File, Site, address, has_line, json, logged};
+use crate::site::{File, Site, address, has_line, json, logged, need_servers};
 use crate::tap::{self, Tap};
-
-/// These need no kernel path: the daemon's own cache is looked at.
-macro_rules! need_namespaces {
-    () => {
-        if let Err(why) = lab::available() {
-            eprintln!("skipped: {why}");
-            return Ok(());
-        }
-    };
-}
 
 fn file(site: &Site, upstream: std::net::SocketAddr, cache: &str) -> File {
     let mut file = site.file(&[upstream]);
@@ -29,7 +19,7 @@ fn file(site: &Site, upstream: std::net::SocketAddr, cache: &str) -> File {
 
 #[test]
 fn while_its_server_is_dead_a_name_has_its_old_answer_and_dig_is_told() -> Result<()> {
-    need_namespaces!();
+    need_servers!();
     let site = Site::new()?;
     let mut authority = site.authority(&[zones::lab()])?;
     let daemon = Daemon::start(&site.server, &file(&site, site.authority_at(), "").text())?;
@@ -74,7 +64,7 @@ fn while_its_server_is_dead_a_name_has_its_old_answer_and_dig_is_told() -> Resul
 
 #[test]
 fn a_slow_server_is_not_waited_for_where_there_is_an_old_answer() -> Result<()> {
-    need_namespaces!();
+    need_servers!();
     let site = Site::new()?;
     let _authority = site.authority(&[zones::lab()])?;
     let tap = Tap::before(&site.upstream, tap::at(site.authority_at())?, site.authority_at())?;
@@ -99,7 +89,7 @@ fn a_slow_server_is_not_waited_for_where_there_is_an_old_answer() -> Result<()> 
 
 #[test]
 fn a_restart_finds_its_answers_and_asks_nobody_for_them() -> Result<()> {
-    need_namespaces!();
+    need_servers!();
     let site = Site::new()?;
     let _authority = site.authority(&[zones::bench(100)])?;
     let tap = Tap::before(&site.upstream, tap::at(site.authority_at())?, site.authority_at())?;
@@ -153,7 +143,7 @@ fn a_restart_finds_its_answers_and_asks_nobody_for_them() -> Result<()> {
 
 #[test]
 fn what_was_dumped_can_be_loaded_and_what_was_touched_only_when_it_is_said() -> Result<()> {
-    need_namespaces!();
+    need_servers!();
     let site = Site::new()?;
     let _authority = site.authority(&[zones::lab(), zones::bench(100)])?;
     let tap = Tap::before(&site.upstream, tap::at(site.authority_at())?, site.authority_at())?;
@@ -216,7 +206,7 @@ fn what_was_dumped_can_be_loaded_and_what_was_touched_only_when_it_is_said() -> 
 
 #[test]
 fn a_flood_of_large_answers_does_not_pass_the_bound_on_memory() -> Result<()> {
-    need_namespaces!();
+    need_servers!();
     let site = Site::new()?;
     // Every question for a text has 3,500 octets of it.
     let at = site.authority_at();

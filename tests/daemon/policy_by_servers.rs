@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use lab::{Ask, Scratch};
 
 use crate::beside_unbound::{Unbound, compare};
-use crate::recursion::{ALLOW, Internet, need_servers};
-use crate::site::address;
+use crate::recursion::{ALLOW, Internet};
+use crate::site::{address, need_servers};
 
 const SOA: &str = "$TTL 300\n@ SOA localhost. root. 1 3600 600 86400 300\n@ NS localhost.\n";
 

@@ -6,14 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lab::{Ask, Daemon, Process, Reply, Scratch, tcp};
 
-use crate::site::Site;
+use crate::site::{Site, need_servers};
 
 #[test]
 fn behind_a_trusted_proxy_the_client_it_names_is_asked_for_permission() -> Result<()> {
-    if let Err(why) = lab::available() {
-        eprintln!("skipped: {why}");
-        return Ok(());
-    }
+    need_servers!();
     let site = Site::new()?;
     let mut file = site.file(&[]);
     file.kernel = "mode = \"off\"".to_owned();

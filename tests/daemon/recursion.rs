@@ -7,18 +7,7 @@ use anyhow::{Context as _, Result};
 use lab::{Ask, Authority, Daemon, Scratch, Signed, Upstream, Zone};
 
 use crate::load::Load;
-use crate::site::{Site, address, has_line, json, logged};
-
-/// Ends the test here where there is no lab. The kernel path is not needed: it is off.
-macro_rules! need_servers {
-    () => {
-        if let Err(why) = lab::available() {
-            eprintln!("skipped: {why}");
-            return Ok(());
-        }
-    };
-}
-pub(crate) use need_servers;
+use crate::site::{Site, address, has_line, json, logged, need_servers};
 
 /// The root, `test.`, and the zones below it, each on addresses of its own.
 pub struct Internet {

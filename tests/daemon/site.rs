@@ -24,6 +24,17 @@ pub fn available() -> Result<()> {
     tried.clone().map_err(Error::msg)
 }
 
+/// Ends the test here where there is no lab. Whether there is a kernel path does not matter.
+macro_rules! need_servers {
+    () => {
+        if let Err(why) = lab::available() {
+            eprintln!("skipped: {why}");
+            return Ok(());
+        }
+    };
+}
+pub(crate) use need_servers;
+
 /// Client, server and upstream, wired up. The daemon listens on `s0`, where its program is.
 pub struct Site {
     pub client: Namespace,

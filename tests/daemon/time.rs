@@ -8,17 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lab::{Ask, Authority, Daemon, FakeTime, Reply, Scratch, Signed, Zone};
 
-use crate::site::Site;
-
-/// Ends the test here where there is no lab.
-macro_rules! need_servers {
-    () => {
-        if let Err(why) = lab::available() {
-            eprintln!("skipped: {why}");
-            return Ok(());
-        }
-    };
-}
+use crate::site::{Site, need_servers};
 
 /// A signed root whose signatures hold for two weeks and whose answers for an hour.
 struct Timed {

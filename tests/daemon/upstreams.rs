@@ -17,16 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use lab::{Ask, Daemon, Process, Scratch, Upstream, find, run, wait};
 
-use crate::site::{File, Site, address, has_line, json, logged};
-
-macro_rules! need_net {
-    () => {
-        if let Err(why) = lab::available() {
-            eprintln!("skipped: {why}");
-            return Ok(());
-        }
-    };
-}
+use crate::site::{File, Site, address, has_line, json, logged, need_servers};
 
 /// A site, certificates for its upstream, and what would hear of a question in clear text.
 struct House {
@@ -169,7 +160,7 @@ const BY_NAME: &str =
 
 #[test]
 fn unbound_is_asked_over_one_connection_of_tls() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new(&[53])?;
     let mut unbound = Unbound::start(&house)?;
     let daemon = house.daemon(&table("office", BY_NAME))?;
@@ -229,7 +220,7 @@ fn unbound_is_asked_over_one_connection_of_tls() -> Result<()> {
 
 #[test]
 fn unbound_is_asked_over_one_connection_of_http() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new(&[53])?;
     let mut unbound = Unbound::start(&house)?;
     let lines = BY_NAME.replace("\"tls\"", "\"https\"");
@@ -279,7 +270,7 @@ fn resolverd(house: &House, shown: &str) -> Result<Daemon> {
 
 #[test]
 fn another_resolverd_is_asked_over_each_transport() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new(&[53])?;
     certify(&house.folder, "name", "ca", "DNS:other.lab.test", NOW)?;
     for protocol in ["tls", "https", "h3", "quic"] {
@@ -329,7 +320,7 @@ fn served(house: &House, python: &std::ffi::OsStr, protocol: &str, port: u16) ->
 
 #[test]
 fn aioquic_is_asked_a_question_a_stream_and_finds_nothing_wrong() -> Result<()> {
-    need_net!();
+    need_servers!();
     let python = std::env::var_os("RESOLVERD_AIOQUIC").unwrap_or_else(|| "python3".into());
     if run(Command::new(&python).args(["-c", "import aioquic"])).is_err() {
         eprintln!("skipped: no aioquic: `pip install aioquic`, or set RESOLVERD_AIOQUIC");
@@ -380,7 +371,7 @@ fn aioquic_is_asked_a_question_a_stream_and_finds_nothing_wrong() -> Result<()> 
 
 #[test]
 fn over_ipv6_alone_and_from_the_address_that_is_given() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new(&[53])?;
     let (us, them) = ("fd53:2::77", house.site.far.far6);
     certify(&house.folder, "good", "ca", &format!("IP:{them}"), NOW)?;
@@ -430,7 +421,7 @@ fn over_ipv6_alone_and_from_the_address_that_is_given() -> Result<()> {
 
 #[test]
 fn a_key_is_proof_enough_and_so_is_an_address() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new(&[53])?;
     let _unbound = Unbound::start(&house)?;
     let pin = pin(&house.folder, "good")?;
@@ -454,7 +445,7 @@ fn a_key_is_proof_enough_and_so_is_an_address() -> Result<()> {
 
 #[test]
 fn who_does_not_prove_it_is_asked_nothing_and_nothing_goes_in_clear_text() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new(&[53, 443, 853])?;
     certify(&house.folder, "name", "ca", "DNS:other.lab.test,IP:10.53.2.9", NOW)?;
     certify(&house.folder, "expired", "ca", "DNS:dns.lab.test", LONG_AGO)?;
@@ -497,7 +488,7 @@ fn server_accepts(log: &std::path::Path) -> bool {
 
 #[test]
 fn when_one_says_nothing_the_other_is_asked_within_a_second() -> Result<()> {
-    need_net!();
+    need_servers!();
     let house = House::new(&[53])?;
     let _unbound = Unbound::start(&house)?;
     // It takes connections, and says nothing on them.

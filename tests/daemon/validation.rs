@@ -6,17 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context as _, Result};
 use lab::{Ask, Authority, Daemon, Scratch, Signed, Zone};
 
-use crate::site::{Site, address, json};
-
-/// Ends the test here where there is no lab. The kernel path is not needed: it is off.
-macro_rules! need_servers {
-    () => {
-        if let Err(why) = lab::available() {
-            eprintln!("skipped: {why}");
-            return Ok(());
-        }
-    };
-}
+use crate::site::{Site, address, json, need_servers};
 
 struct Tree {
     site: Site,
